@@ -1,0 +1,2 @@
+//! The project's own commands: tests, packages the tests need, replay of recordings
+fn main() {}
