@@ -1,2 +1,57 @@
-//! The project's own commands: tests, packages the tests need, replay of recordings
-fn main() {}
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The project's own commands, run as `cargo xtask COMMAND`: packages the tests need, the tests, and all checks of CI.
+
+mod cargo;
+mod ci;
+mod device_diff;
+mod fetch;
+mod paths;
+mod replay;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Get the Debian packages that the tests run, without root, below target/debian
+    Fetch(fetch::Args),
+    /// Run every test: packages, the evtchn binary, documentation examples, all tests of the workspace
+    Test(test::Args),
+    /// Run what CI runs: format, lints, documentation, then the tests
+    Ci,
+    Replay(replay::Args),
+    DeviceDiff(device_diff::Args),
+}
+
+fn main() -> ExitCode {
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Fetch(args) => fetch::run(&args)?,
+        Task::Test(args) => test::run(&args)?,
+        Task::Ci => ci::run()?,
+        Task::Replay(args) => return replay::run(&args),
+        Task::DeviceDiff(args) => return device_diff::run(&args),
+    }
+    Ok(ExitCode::SUCCESS)
+}

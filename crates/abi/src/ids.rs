@@ -22,10 +22,12 @@ macro_rules! id {
 
 id! {
     /// The number of an event channel's end in its domain (`evtchn_port_t`). Port 0 is never usable.
+    #[doc(alias = "evtchn_port_t")]
     Port(u32)
 }
 id! {
     /// A domain's id (`domid_t`). Ids from [`DomId::FIRST_RESERVED`] up have special meanings (`xen.h`).
+    #[doc(alias = "domid_t")]
     DomId(u16)
 }
 id! {
@@ -62,4 +64,12 @@ impl DomId {
     pub const ANY: Self = Self(0x7ff5);
     /// The idle domain.
     pub const IDLE: Self = Self(0x7fff);
+    /// The bits that a domain id may have.
+    pub const MASK: u16 = 0x7fff;
+
+    /// Whether the id has a special meaning and cannot be a real domain's.
+    #[must_use]
+    pub const fn is_reserved(self) -> bool {
+        self.0 >= Self::FIRST_RESERVED.0
+    }
 }

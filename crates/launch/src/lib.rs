@@ -1,2 +1,63 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runs unmodified programs with /dev/xen/evtchn, by seccomp user notification
+//! Runs unmodified programs with `/dev/xen/evtchn`, without Xen and without root, by seccomp user notification.
+
+mod calls;
+mod error;
+mod files;
+mod filter;
+mod folders;
+mod front;
+mod limits;
+mod node;
+mod objects;
+mod path;
+mod processes;
+mod readiness;
+mod signals;
+mod slot;
+mod spawn;
+mod supervisor;
+mod sys;
+mod trapped;
+mod warnings;
+mod world;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use evtchn_abi::Virq;
+pub use evtchn_host::{Levels, LinuxLevel, XenLevel};
+
+pub use error::LaunchError;
+pub use front::{Ending, run};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The programs; the last one is the foreground one.
+    pub programs: Vec<Program>,
+    /// How many vCPUs each domain has.
+    pub vcpus: u32,
+    /// Which releases to answer like.
+    pub levels: Levels,
+}
+
+/// One program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The id of its domain.
+    pub domain: u32,
+    /// Its name, and its arguments.
+    pub argv: Vec<OsString>,
+    /// VIRQs to raise in its domain.
+    pub virqs: Vec<VirqAt>,
+}
+
+/// A VIRQ to raise some time after the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirqAt {
+    /// Which.
+    pub virq: Virq,
+    /// When.
+    pub after: Duration,
+}

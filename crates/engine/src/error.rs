@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why an operation was refused.
+
+use evtchn_abi::Errno;
+use thiserror::Error;
+
+/// Why an operation was refused. [`OpError::errno`] gives the number that Xen answers.
+///
+/// Xen folds many causes into one number; the variants keep them apart for logs and for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum OpError {
+    /// The caller has no power over the domain it named.
+    #[error("not permitted on that domain")]
+    NotPermitted,
+    /// The domain may not use this physical interrupt.
+    #[error("no permission for that PIRQ")]
+    PirqNotPermitted,
+    /// The vCPU does not exist.
+    #[error("no such vCPU")]
+    NoVcpu,
+    /// The domain does not exist.
+    #[error("no such domain")]
+    NoDomain,
+    /// Somebody opened a port while a reset was closing them.
+    #[error("ports were opened during the reset")]
+    OpenedMeanwhile,
+    /// Memory ran out.
+    #[error("out of memory")]
+    OutOfMemory,
+    /// The channel is consumed by Xen and this level of behaviour does not show it.
+    #[error("the channel belongs to Xen")]
+    Hidden,
+    /// The guest's memory could not be read or written.
+    #[error("bad guest address")]
+    Fault,
+    /// A reset is under way, or none is where one should be continued.
+    #[error("a reset is in the wrong phase for this")]
+    ResetPhase,
+    /// The global VIRQ belongs to another handler domain.
+    #[error("the VIRQ belongs to another domain")]
+    VirqElsewhere,
+    /// The handler of a VIRQ cannot change while the present one has it bound.
+    #[error("the VIRQ's handler has it bound")]
+    VirqInUse,
+    /// The interrupt line is in use by somebody who does not share it.
+    #[error("the interrupt is in use")]
+    IrqInUse,
+    /// The VIRQ is bound on that vCPU already.
+    #[error("the VIRQ is bound already")]
+    VirqBound,
+    /// The PIRQ is bound in this domain already.
+    #[error("the PIRQ is bound already")]
+    PirqBound,
+    /// A domain of this id exists.
+    #[error("the domain exists already")]
+    DomainExists,
+    /// The port's record does not exist.
+    #[error("no such port")]
+    NoPort,
+    /// The port's state does not allow the operation.
+    #[error("the port is in the wrong state")]
+    WrongState,
+    /// The channel is consumed by Xen; its domain may not touch it.
+    #[error("the channel is consumed by Xen")]
+    XenOwned,
+    /// The peer's port is not waiting for the caller.
+    #[error("the peer's port does not accept the caller")]
+    NotAccepted,
+    /// The VIRQ's number is out of range, or not of a class that the operation is for.
+    #[error("no such VIRQ")]
+    NoVirq,
+    /// A VIRQ that is not per vCPU must be bound on vCPU 0.
+    #[error("the VIRQ must be bound on vCPU 0")]
+    VirqNotOnVcpu0,
+    /// The PIRQ's number is out of range.
+    #[error("no such PIRQ")]
+    NoPirq,
+    /// There is no interrupt behind the PIRQ.
+    #[error("no interrupt behind the PIRQ")]
+    NoIrq,
+    /// The domain is being destroyed.
+    #[error("the domain is dying")]
+    Dying,
+    /// The domain must be paused first.
+    #[error("the domain is not paused")]
+    NotPaused,
+    /// An argument of the call is out of range.
+    #[error("invalid argument")]
+    Invalid,
+    /// No port is free within the domain's limits.
+    #[error("no free port")]
+    NoSpace,
+    /// The operation is unknown, or unknown in the present event-channel ABI.
+    #[error("not implemented")]
+    NotImplemented,
+    /// The operation is not available in the present configuration.
+    #[error("not supported")]
+    NotSupported,
+}
+
+impl OpError {
+    /// The number that Xen answers for this.
+    #[must_use]
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::NotPermitted | Self::PirqNotPermitted => Errno::EPERM,
+            Self::NoVcpu => Errno::ENOENT,
+            Self::NoDomain => Errno::ESRCH,
+            Self::OpenedMeanwhile => Errno::EAGAIN,
+            Self::OutOfMemory => Errno::ENOMEM,
+            Self::Hidden => Errno::EACCES,
+            Self::Fault => Errno::EFAULT,
+            Self::ResetPhase | Self::VirqElsewhere | Self::VirqInUse | Self::IrqInUse => {
+                Errno::EBUSY
+            }
+            Self::VirqBound | Self::PirqBound | Self::DomainExists => Errno::EEXIST,
+            Self::NoPort
+            | Self::WrongState
+            | Self::XenOwned
+            | Self::NotAccepted
+            | Self::NoVirq
+            | Self::VirqNotOnVcpu0
+            | Self::NoPirq
+            | Self::NoIrq
+            | Self::Dying
+            | Self::NotPaused
+            | Self::Invalid => Errno::EINVAL,
+            Self::NoSpace => Errno::ENOSPC,
+            Self::NotImplemented => Errno::ENOSYS,
+            Self::NotSupported => Errno::EOPNOTSUPP,
+        }
+    }
+}
+
+impl From<OpError> for Errno {
+    fn from(error: OpError) -> Self {
+        error.errno()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_xens_number() {
+        let table = [
+            (OpError::NotPermitted, 1),
+            (OpError::PirqNotPermitted, 1),
+            (OpError::NoVcpu, 2),
+            (OpError::NoDomain, 3),
+            (OpError::OpenedMeanwhile, 11),
+            (OpError::OutOfMemory, 12),
+            (OpError::Hidden, 13),
+            (OpError::Fault, 14),
+            (OpError::ResetPhase, 16),
+            (OpError::VirqElsewhere, 16),
+            (OpError::VirqInUse, 16),
+            (OpError::IrqInUse, 16),
+            (OpError::VirqBound, 17),
+            (OpError::PirqBound, 17),
+            (OpError::DomainExists, 17),
+            (OpError::NoPort, 22),
+            (OpError::WrongState, 22),
+            (OpError::XenOwned, 22),
+            (OpError::NotAccepted, 22),
+            (OpError::NoVirq, 22),
+            (OpError::VirqNotOnVcpu0, 22),
+            (OpError::NoPirq, 22),
+            (OpError::NoIrq, 22),
+            (OpError::Dying, 22),
+            (OpError::NotPaused, 22),
+            (OpError::Invalid, 22),
+            (OpError::NoSpace, 28),
+            (OpError::NotImplemented, 38),
+            (OpError::NotSupported, 95),
+        ];
+        for (error, number) in table {
+            assert_eq!(error.errno(), Errno(number), "{error}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the engine asks of its embedder.
+
+use evtchn_abi::{DomId, Op, Pirq, Port, VcpuId};
+use evtchn_sync::Page;
+
+use crate::channel::Consumer;
+use crate::error::OpError;
+
+/// How an upcall reaches a vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Upcall {
+    /// A paravirtual guest: wake the vCPU, or interrupt the CPU it runs on. It enters its event
+    /// callback whenever it returns to the guest with `evtchn_upcall_pending` set and
+    /// `evtchn_upcall_mask` clear.
+    PvEntry,
+    /// A hardware-assisted guest: by the callback that it has configured with the embedder (per-vCPU
+    /// vector, domain-wide vector, GSI or INTx line for vCPU 0, or none).
+    Hvm,
+}
+
+/// Something that happened in the engine, for tracing, counting and recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Observed {
+    /// A guest's operation ended.
+    Operation {
+        /// Whose operation it was.
+        caller: DomId,
+        /// Which operation.
+        op: Op,
+        /// The port it named or returned; port 0 if it has none.
+        port: Port,
+        /// How it ended.
+        result: Result<(), OpError>,
+    },
+    /// A port was raised.
+    Raised {
+        /// The domain that the port belongs to.
+        domain: DomId,
+        /// The port.
+        port: Port,
+        /// The vCPU that is told.
+        vcpu: VcpuId,
+        /// Did the pending bit go from 0 to 1? If not, the event was merged into an earlier one.
+        fresh: bool,
+    },
+}
+
+/// Why a PIRQ could not be bound to the machine's interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PirqRefused {
+    /// No interrupt is mapped to it: EINVAL.
+    NoIrq,
+    /// Xen uses it, or somebody who does not share it: EBUSY.
+    InUse,
+    /// Out of memory: ENOMEM.
+    OutOfMemory,
+}
+
+/// The embedder's side of an [`Engine`](crate::Engine).
+///
+/// Unless it says otherwise, a hook is called after the engine has dropped all its locks, on the
+/// thread that called the engine, and may call the engine again. It may be called by several threads
+/// at once.
+pub trait Hooks: Send + Sync {
+    /// The pages that shared_info lives in. `Arc<dyn Page>` fits all, a concrete type is faster.
+    type Page: Page;
+
+    /// `evtchn_upcall_pending` of `vcpu` went from 0 to 1: let it look.
+    fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall);
+
+    /// The poll in which `vcpu` sleeps is over. May come before
+    /// [`sched_poll`](crate::Engine::sched_poll) has returned, like a wake-up token.
+    fn wake_poller(&self, domain: DomId, vcpu: VcpuId);
+
+    /// Somebody sent to a channel that the embedder itself consumes.
+    fn consumer_event(&self, consumer: Consumer, domain: DomId, vcpu: VcpuId, port: Port) {
+        let _ = (consumer, domain, vcpu, port);
+    }
+
+    /// Could an upcall enter this HVM vCPU now (interrupts enabled, a callback configured)? Asked by
+    /// `sched_poll`, which does not sleep if one is waiting. For paravirtual guests
+    /// `evtchn_upcall_mask` decides.
+    fn accepts_upcall(&self, domain: DomId, vcpu: VcpuId) -> bool {
+        let _ = (domain, vcpu);
+        true
+    }
+
+    /// Should a long reset give way? The call then answers [`Outcome::Again`](crate::Outcome).
+    /// Asked once for every 64 port numbers.
+    fn preempt(&self, caller: DomId) -> bool {
+        let _ = caller;
+        false
+    }
+
+    /// May this paravirtual domain use this PIRQ? Called with engine locks held: must not call the
+    /// engine.
+    fn pirq_permitted(&self, domain: DomId, pirq: Pirq) -> bool {
+        let _ = (domain, pirq);
+        true
+    }
+
+    /// A PIRQ is bound: connect the line. `share` tells whether the guest agrees to share it. Called
+    /// with engine locks held: must not call the engine.
+    ///
+    /// # Errors
+    /// The binding is refused with the error's number.
+    fn pirq_bind(&self, domain: DomId, pirq: Pirq, share: bool) -> Result<(), PirqRefused> {
+        let _ = (domain, pirq, share);
+        Ok(())
+    }
+
+    /// A PIRQ's port was closed: disconnect the line. Called with engine locks held: must not call
+    /// the engine.
+    fn pirq_unbind(&self, domain: DomId, pirq: Pirq) {
+        let _ = (domain, pirq);
+    }
+
+    /// A PIRQ now notifies another vCPU. Called with engine locks held: must not call the engine.
+    fn pirq_moved(&self, domain: DomId, pirq: Pirq, vcpu: VcpuId) {
+        let _ = (domain, pirq, vcpu);
+    }
+
+    /// Something happened. Called with no locks held; does nothing unless overridden.
+    #[inline]
+    fn observe(&self, event: Observed) {
+        let _ = event;
+    }
+}

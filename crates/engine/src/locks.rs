@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The engine's locks and their order.
+//!
+//! | Order | Lock | Protects | Held for reading by | for writing by |
+//! |---|---|---|---|---|
+//! | 1 | domain table | which domains exist, handlers of global VIRQs | every operation | create, destroy, set_virq_handler, validate |
+//! | 2 | event lock, one per domain; of two the lower id first | bindings, allocation, VIRQ and PIRQ tables, reset | send, unmask, VIRQ and PIRQ raising, poll, status, dump | all that open, close, connect or move |
+//! | 3 | page lock, one per domain | which page is the shared_info | whoever touches shared bits | set_shared_info |
+//!
+//! Rules:
+//! * A binding changes only under the write lock of its domain. A binding that is interdomain before
+//!   or after the change needs the write locks of both domains. So a sender that holds its own
+//!   domain's read lock may use the record at the other end, without the other domain's lock.
+//! * No thread takes one lock twice, for reading neither.
+//! * Writers are not starved: they announce themselves ([`write`]), and readers that come later wait.
+//! * Hooks are called after all locks are dropped. The `pirq_*` hooks are the exception; they say so.
+
+use spin::{RwLock, RwLockWriteGuard};
+
+use crate::domain::{Domain, Events};
+
+/// Takes a lock for writing, ahead of readers that come later.
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.upgradeable_read().upgrade()
+}
+
+/// The write-locked event state of a domain and of its peer, which may be the same domain.
+pub(crate) struct Pair<'a> {
+    own: RwLockWriteGuard<'a, Events>,
+    /// Only held. Nothing in the peer's `Events` changes with a channel, only its record.
+    _peer: Option<RwLockWriteGuard<'a, Events>>,
+}
+
+impl<'a> Pair<'a> {
+    /// Locks both domains in their order; once if they are one.
+    pub fn lock<P>(own: &'a Domain<P>, peer: &'a Domain<P>) -> Self {
+        if own.id == peer.id {
+            return Self { own: write(&own.event), _peer: None };
+        }
+        if own.id < peer.id {
+            let own = write(&own.event);
+            return Self { own, _peer: Some(write(&peer.event)) };
+        }
+        let peer = write(&peer.event);
+        Self { own: write(&own.event), _peer: Some(peer) }
+    }
+
+    /// The first domain's event state.
+    pub fn own(&mut self) -> &mut Events {
+        &mut self.own
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `EVTCHNOP_bind_pirq`.
+
+use evtchn_abi::args::BIND_PIRQ_WILL_SHARE;
+use evtchn_abi::{DomId, Op, Pirq, Port, VcpuId};
+
+use crate::channel::{Binding, State};
+use crate::domain::{Domain, Events};
+use crate::engine::Engine;
+use crate::error::OpError;
+use crate::hooks::{Hooks, PirqRefused};
+use crate::locks::write;
+
+impl<H: Hooks> Engine<H> {
+    /// `EVTCHNOP_bind_pirq`: opens a port that the physical interrupt `pirq` raises.
+    ///
+    /// Of `flags` only `BIND_PIRQ__WILL_SHARE` counts. A paravirtual domain needs permission and a
+    /// line behind the PIRQ, both of which the hooks decide; for others only the association is kept.
+    ///
+    /// # Errors
+    /// EINVAL beyond the domain's number of PIRQs; EPERM without permission; EEXIST if it is bound;
+    /// EINVAL if the caller is dying; ENOSPC, ENOMEM; EINVAL, EBUSY or ENOMEM as the line's hook says.
+    pub fn bind_pirq(&self, caller: DomId, pirq: Pirq, flags: u32) -> Result<Port, OpError> {
+        self.observed_port(caller, Op::BIND_PIRQ, self.bind_pirq_inner(caller, pirq, flags))
+    }
+
+    fn bind_pirq_inner(&self, caller: DomId, pirq: Pirq, flags: u32) -> Result<Port, OpError> {
+        let domains = self.domains();
+        let domain = domains.get(caller)?;
+        if pirq.0 >= domain.config.nr_pirqs {
+            return Err(OpError::NoPirq);
+        }
+        if domain.is_pv() && !self.hooks.pirq_permitted(caller, pirq) {
+            return Err(OpError::PirqNotPermitted);
+        }
+        let mut events = write(&domain.event);
+        if events.pirq(pirq).is_some() {
+            return Err(OpError::PirqBound);
+        }
+        let port = domain.allocate(&mut events)?;
+        if let Err(refused) = self.connect_line(domain, &mut events, pirq, flags) {
+            events.ports.give_back(port);
+            return Err(refused);
+        }
+        domain.open(port, Binding::guest(State::Pirq(pirq)), VcpuId(0));
+        events.set_pirq(pirq, port);
+        Ok(port)
+    }
+
+    fn connect_line(
+        &self,
+        domain: &Domain<H::Page>,
+        events: &mut Events,
+        pirq: Pirq,
+        flags: u32,
+    ) -> Result<(), OpError> {
+        events.reserve_pirq(pirq)?;
+        let share = flags & BIND_PIRQ_WILL_SHARE != 0;
+        self.hooks.pirq_bind(domain.id, pirq, share).map_err(|refused| match refused {
+            PirqRefused::NoIrq => OpError::NoIrq,
+            PirqRefused::InUse => OpError::IrqInUse,
+            PirqRefused::OutOfMemory => OpError::OutOfMemory,
+        })
+    }
+}

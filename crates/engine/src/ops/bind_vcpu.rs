@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `EVTCHNOP_bind_vcpu`.
+
+use evtchn_abi::{DomId, Op, Port, VcpuId, VirqClass};
+
+use crate::channel::State;
+use crate::engine::Engine;
+use crate::error::OpError;
+use crate::hooks::Hooks;
+use crate::locks::write;
+
+impl<H: Hooks> Engine<H> {
+    /// `EVTCHNOP_bind_vcpu`: chooses the vCPU that `port` notifies from now on.
+    ///
+    /// Nothing is raised again: what is pending stays announced on the old vCPU only.
+    ///
+    /// # Errors
+    /// ENOENT if there is no such vCPU, whatever the port; EINVAL if there is no such port, it is
+    /// closed, an IPI, a per-vCPU VIRQ, or belongs to Xen.
+    pub fn bind_vcpu(&self, caller: DomId, port: Port, vcpu: VcpuId) -> Result<(), OpError> {
+        let result = self.bind_vcpu_inner(caller, port, vcpu);
+        self.observed(caller, Op::BIND_VCPU, port, result)
+    }
+
+    fn bind_vcpu_inner(&self, caller: DomId, port: Port, vcpu: VcpuId) -> Result<(), OpError> {
+        let domains = self.domains();
+        let domain = domains.get(caller)?;
+        domain.vcpu(vcpu)?;
+        let _events = write(&domain.event);
+        let channel = domain.channel(port)?;
+        let binding = channel.binding();
+        if binding.consumer.is_some() {
+            return Err(OpError::XenOwned);
+        }
+        if !self.is_movable(binding.state) {
+            return Err(OpError::WrongState);
+        }
+        if let State::Pirq(pirq) = binding.state {
+            if channel.vcpu() != vcpu {
+                self.hooks.pirq_moved(caller, pirq, vcpu);
+            }
+        }
+        channel.set_vcpu(vcpu);
+        Ok(())
+    }
+
+    fn is_movable(&self, state: State) -> bool {
+        match state {
+            State::Unbound { .. } | State::Interdomain { .. } | State::Pirq(_) => true,
+            State::Virq(virq) => self.class(virq) != Ok(VirqClass::PerVcpu),
+            State::Free | State::Reserved | State::Ipi => false,
+        }
+    }
+}

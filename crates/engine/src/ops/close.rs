@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `EVTCHNOP_close`, and closing on behalf of reset, destruction and the embedder.
+
+use evtchn_abi::{DomId, Op, Port, Virq};
+
+use crate::channel::{Binding, Channel, State};
+use crate::domain::{Domain, Events};
+use crate::engine::{Domains, Engine};
+use crate::error::OpError;
+use crate::hooks::Hooks;
+use crate::locks::Pair;
+
+/// On whose behalf a port is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closer {
+    /// The owning guest, which may not close what Xen consumes.
+    Guest,
+    /// Xen.
+    Xen,
+}
+
+impl<H: Hooks> Engine<H> {
+    /// `EVTCHNOP_close`: closes a port.
+    ///
+    /// A peer becomes unbound again, naming the caller, and is not told; it keeps its bits and its
+    /// vCPU. The port's pending bit is cleared, its mask bit is left as it is, and an upcall that it
+    /// has caused is not taken back.
+    ///
+    /// # Errors
+    /// EINVAL if there is no such port, it belongs to Xen, or it is closed already.
+    pub fn close(&self, caller: DomId, port: Port) -> Result<(), OpError> {
+        let result = self.close_inner(caller, port);
+        self.observed(caller, Op::CLOSE, port, result)
+    }
+
+    fn close_inner(&self, caller: DomId, port: Port) -> Result<(), OpError> {
+        let domains = self.domains();
+        self.close_port(&domains, domains.get(caller)?, port, Closer::Guest)
+    }
+
+    /// Closes a port.
+    ///
+    /// Which domains must be locked is read before they are. A port that has got another peer in
+    /// between is refused with EINVAL, as Xen does: it was closed and bound anew by somebody else.
+    pub(crate) fn close_port(
+        &self,
+        domains: &Domains<H::Page>,
+        domain: &Domain<H::Page>,
+        port: Port,
+        closer: Closer,
+    ) -> Result<(), OpError> {
+        let channel = domain.channel(port)?;
+        let peer = match channel.state() {
+            State::Interdomain { remote, .. } => domains.get(remote)?,
+            _ => domain,
+        };
+        let mut locks = Pair::lock(domain, peer);
+        let binding = channel.binding();
+        if binding.consumer.is_some() && closer == Closer::Guest {
+            return Err(OpError::XenOwned);
+        }
+        if !binding.state.in_use() {
+            return Err(OpError::WrongState);
+        }
+        self.undo(domain, peer, channel, locks.own())?;
+        domain.free(locks.own(), port, channel);
+        Ok(())
+    }
+
+    /// Takes apart what a port is bound to.
+    fn undo(
+        &self,
+        domain: &Domain<H::Page>,
+        peer: &Domain<H::Page>,
+        channel: &Channel,
+        events: &mut Events,
+    ) -> Result<(), OpError> {
+        match channel.state() {
+            State::Interdomain { remote, port } if remote == peer.id => {
+                release(peer.channel(port)?, domain.id);
+            }
+            State::Interdomain { .. } => return Err(OpError::WrongState),
+            State::Virq(virq) => self.forget_virq(domain, virq, channel),
+            State::Pirq(pirq) => {
+                events.set_pirq(pirq, Port(0));
+                self.hooks.pirq_unbind(domain.id, pirq);
+            }
+            State::Free | State::Reserved | State::Unbound { .. } | State::Ipi => {}
+        }
+        Ok(())
+    }
+
+    fn forget_virq(&self, domain: &Domain<H::Page>, virq: Virq, channel: &Channel) {
+        if let Some(table) = self.virq_table(domain, virq, channel.vcpu()) {
+            table.set_virq(virq, Port(0));
+        }
+    }
+}
+
+/// Returns the far end of a channel to unbound, for the domain that closes its own end.
+fn release(far: &Channel, closer: DomId) {
+    let consumer = far.binding().consumer;
+    far.set(Binding { state: State::Unbound { remote: closer }, consumer });
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `EVTCHNOP_reset` and its private continuation, `EVTCHNOP_reset_cont`.
+
+use evtchn_abi::{DomId, Op, Port};
+
+use crate::domain::Domain;
+use crate::engine::{Domains, Engine};
+use crate::error::OpError;
+use crate::hooks::Hooks;
+use crate::locks::write;
+use crate::ops::close::Closer;
+use crate::table::BUCKET;
+
+/// How far a reset has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResetOutcome {
+    /// All ports are closed.
+    Done,
+    /// It gave way, as [`Hooks::preempt`] asked: call [`Engine::reset_cont`] with the same argument.
+    Again,
+}
+
+/// What closing one more port, or some, has led to.
+enum Step {
+    /// Go on with this port.
+    Next(Port),
+    /// Nothing is left to close.
+    End,
+}
+
+impl<H: Hooks> Engine<H> {
+    /// `EVTCHNOP_reset`: closes all ports of `dom` except those that Xen consumes.
+    ///
+    /// Gives way when [`Hooks::preempt`] says so, and remembers where. A caller that never continues
+    /// blocks its own next reset, and nothing else.
+    ///
+    /// # Errors
+    /// ESRCH if `dom` does not exist; EPERM if the caller may not act on it; EINVAL if it is another
+    /// domain and not paused; EBUSY if a reset is in progress; EAGAIN if ports were opened meanwhile.
+    pub fn reset(&self, caller: DomId, dom: DomId) -> Result<ResetOutcome, OpError> {
+        self.observed(caller, Op::RESET, Port(0), self.run_reset(caller, dom, false))
+    }
+
+    /// `EVTCHNOP_reset_cont`: goes on with a reset that gave way.
+    ///
+    /// # Errors
+    /// As [`reset`](Engine::reset), but EBUSY if *no* reset is in progress.
+    pub fn reset_cont(&self, caller: DomId, dom: DomId) -> Result<ResetOutcome, OpError> {
+        self.observed(caller, Op::RESET_CONT, Port(0), self.run_reset(caller, dom, true))
+    }
+
+    fn run_reset(&self, caller: DomId, dom: DomId, resume: bool) -> Result<ResetOutcome, OpError> {
+        let (dom, mut from) = {
+            let domains = self.domains();
+            let caller = domains.get(caller)?;
+            let domain = domains.named(caller, dom)?;
+            (domain.id, start_reset(caller, domain, resume)?)
+        };
+        while let Step::Next(next) = self.reset_bucket(dom, from)? {
+            from = next;
+            if self.hooks.preempt(caller) {
+                suspend_reset(self.domains().get(dom)?, from);
+                return Ok(ResetOutcome::Again);
+            }
+        }
+        finish_reset(self.domains().get(dom)?)
+    }
+
+    /// Closes the open ports from `from` to the end of its bucket.
+    fn reset_bucket(&self, dom: DomId, from: Port) -> Result<Step, OpError> {
+        let domains = self.domains();
+        let domain = domains.get(dom)?;
+        let Some(first) = next_open(domain, from) else { return Ok(Step::End) };
+        let end = first.0 - first.0 % BUCKET + BUCKET;
+        self.close_range(&domains, domain, first.0..end);
+        Ok(Step::Next(Port(end)))
+    }
+
+    fn close_range(
+        &self,
+        domains: &Domains<H::Page>,
+        domain: &Domain<H::Page>,
+        range: core::ops::Range<u32>,
+    ) {
+        for port in range {
+            // What cannot be closed, because it belongs to Xen or is not open, stays as it is.
+            let _ = self.close_port(domains, domain, Port(port), Closer::Guest);
+        }
+    }
+}
+
+/// The next port in use, unless only ports of Xen's are left.
+fn next_open<P>(domain: &Domain<P>, from: Port) -> Option<Port> {
+    let events = domain.event.read();
+    let some_left = events.ports.active() > events.ports.xen();
+    some_left.then(|| events.ports.next_taken(from)).flatten()
+}
+
+/// Checks, marks the reset as running, and says where it begins.
+fn start_reset<P>(
+    caller: &Domain<P>,
+    domain: &Domain<P>,
+    resume: bool,
+) -> Result<Port, OpError> {
+    if !caller.may_act_on(domain) {
+        return Err(OpError::NotPermitted);
+    }
+    if caller.id != domain.id && !domain.is_paused() {
+        return Err(OpError::NotPaused);
+    }
+    let mut events = write(&domain.event);
+    if resume != events.reset.is_some() {
+        return Err(OpError::ResetPhase);
+    }
+    let from = events.reset.unwrap_or(Port(1));
+    events.reset = Some(from);
+    Ok(from)
+}
+
+/// Remembers where to go on. The *next* port, so that a caller that is always preempted still ends.
+fn suspend_reset<P>(domain: &Domain<P>, next: Port) {
+    write(&domain.event).reset = Some(next);
+}
+
+fn finish_reset<P>(domain: &Domain<P>) -> Result<ResetOutcome, OpError> {
+    let mut events = write(&domain.event);
+    events.reset = None;
+    if events.ports.active() > events.ports.xen() {
+        return Err(OpError::OpenedMeanwhile);
+    }
+    Ok(ResetOutcome::Done)
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `EVTCHNOP_status`.
+
+use evtchn_abi::args::StatusKind;
+use evtchn_abi::{DomId, Op, Port, VcpuId};
+
+use crate::channel::State;
+use crate::engine::Engine;
+use crate::error::OpError;
+use crate::hooks::Hooks;
+
+/// What `EVTCHNOP_status` tells of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortStatus {
+    /// What the port is bound to.
+    pub kind: StatusKind,
+    /// The vCPU that it notifies.
+    pub vcpu: VcpuId,
+}
+
+impl From<State> for StatusKind {
+    fn from(state: State) -> Self {
+        match state {
+            State::Free | State::Reserved => Self::Closed,
+            State::Unbound { remote } => Self::Unbound { dom: remote },
+            State::Interdomain { remote, port } => Self::Interdomain { dom: remote, port },
+            State::Pirq(pirq) => Self::Pirq(pirq),
+            State::Virq(virq) => Self::Virq(virq),
+            State::Ipi => Self::Ipi,
+        }
+    }
+}
+
+impl<H: Hooks> Engine<H> {
+    /// `EVTCHNOP_status`: what `port` of `dom` is.
+    ///
+    /// To list a domain's ports, count up from 0 until EINVAL; that comes at a multiple of 64.
+    ///
+    /// # Errors
+    /// ESRCH if `dom` does not exist; EINVAL if there is no such port; EPERM if the caller may not
+    /// act on `dom`; EACCES for a port that belongs to Xen
+    /// ([`Level::Xen4_17`](crate::Level::Xen4_17)).
+    pub fn status(&self, caller: DomId, dom: DomId, port: Port) -> Result<PortStatus, OpError> {
+        self.observed(caller, Op::STATUS, port, self.status_inner(caller, dom, port))
+    }
+
+    fn status_inner(&self, caller: DomId, dom: DomId, port: Port) -> Result<PortStatus, OpError> {
+        let domains = self.domains();
+        let caller = domains.get(caller)?;
+        let domain = domains.named(caller, dom)?;
+        let _keeps_the_binding = domain.event.read();
+        let channel = domain.channel(port)?;
+        if !caller.may_act_on(domain) {
+            return Err(OpError::NotPermitted);
+        }
+        let binding = channel.binding();
+        if binding.consumer.is_some() && !self.level.shows_xen_ports() {
+            return Err(OpError::Hidden);
+        }
+        Ok(PortStatus { kind: binding.state.into(), vcpu: channel.vcpu() })
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `EVTCHNOP_alloc_unbound`.
+
+use evtchn_abi::{DomId, Op, Port, VcpuId};
+
+use crate::channel::{Binding, State};
+use crate::engine::Engine;
+use crate::error::OpError;
+use crate::hooks::Hooks;
+use crate::locks::write;
+
+impl<H: Hooks> Engine<H> {
+    /// `EVTCHNOP_alloc_unbound`: opens a port in `dom` to which `remote` may bind.
+    ///
+    /// `remote` is not looked up: it may be dead, unborn, or `dom` itself. `DomId::SELF` as `remote`
+    /// means the caller, also when `dom` is another domain.
+    ///
+    /// # Errors
+    /// ESRCH if `dom` does not exist; EINVAL if it is dying; ENOSPC, ENOMEM; and only then EPERM if
+    /// the caller may not act on it.
+    pub fn alloc_unbound(
+        &self,
+        caller: DomId,
+        dom: DomId,
+        remote: DomId,
+    ) -> Result<Port, OpError> {
+        let result = self.alloc_unbound_inner(caller, dom, remote);
+        self.observed_port(caller, Op::ALLOC_UNBOUND, result)
+    }
+
+    fn alloc_unbound_inner(
+        &self,
+        caller: DomId,
+        dom: DomId,
+        remote: DomId,
+    ) -> Result<Port, OpError> {
+        let domains = self.domains();
+        let caller = domains.get(caller)?;
+        let domain = domains.named(caller, dom)?;
+        let mut events = write(&domain.event);
+        let port = domain.allocate(&mut events)?;
+        if !caller.may_act_on(domain) {
+            events.ports.give_back(port);
+            return Err(OpError::NotPermitted);
+        }
+        let remote = if remote == DomId::SELF { caller.id } else { remote };
+        domain.open(port, Binding::guest(State::Unbound { remote }), VcpuId(0));
+        Ok(port)
+    }
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `SCHEDOP_poll`: a vCPU sleeps until one of some ports is pending.
+//!
+//! The engine does not sleep. It says whether the vCPU should, and calls
+//! [`Hooks::wake_poller`] when the poll is over.
+
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::SeqCst;
+
+use evtchn_abi::{DomId, Port, SCHEDOP_POLL_MAX_PORTS, VcpuId};
+use evtchn_sync::Page;
+
+use crate::config::DomainKind;
+use crate::domain::Domain;
+use crate::engine::Engine;
+use crate::error::OpError;
+use crate::hooks::Hooks;
+
+/// What a vCPU should do after `sched_poll`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PollOutcome {
+    /// Go on: a port is pending, or an upcall is waiting.
+    Ready,
+    /// Sleep until [`Hooks::wake_poller`], an interrupt or the timeout; then call
+    /// [`Engine::finish_poll`].
+    Sleep,
+}
+
+/// What a vCPU polls for: 0 nothing, [`SEVERAL`] any port, else that port.
+#[derive(Debug)]
+pub(crate) struct PollSlot(AtomicU64);
+
+const NONE: u64 = 0;
+const SEVERAL: u64 = 1 << 32;
+
+impl PollSlot {
+    pub fn new() -> Self {
+        Self(AtomicU64::new(NONE))
+    }
+
+    fn is_polling(&self) -> bool {
+        self.0.load(SeqCst) != NONE
+    }
+
+    /// Ends the poll if it waits for `port`; whether it did.
+    fn take_if(&self, port: Port) -> bool {
+        let wanted = self.0.load(SeqCst);
+        (wanted == SEVERAL || wanted == u64::from(port.0))
+            && self.0.compare_exchange(wanted, NONE, SeqCst, SeqCst).is_ok()
+    }
+}
+
+impl<P: Page> Domain<P> {
+    /// Announces a poll for any port. SeqCst, and before any pending bit is read: pairs with `raise`.
+    fn begin_poll(&self, vcpu: VcpuId) -> Result<(), OpError> {
+        if self.vcpu(vcpu)?.poll.0.swap(SEVERAL, SeqCst) == NONE {
+            self.pollers.fetch_add(1, SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Ends a poll, whatever it waits for; whether there was one.
+    pub fn end_poll(&self, vcpu: VcpuId) -> bool {
+        let ended = self.vcpu(vcpu).is_ok_and(|vcpu| vcpu.poll.0.swap(NONE, SeqCst) != NONE);
+        if ended {
+            self.pollers.fetch_sub(1, SeqCst);
+        }
+        ended
+    }
+
+    /// Narrows a poll to one port; false if it has been ended meanwhile.
+    fn narrow_poll(&self, vcpu: VcpuId, port: Option<Port>) -> Result<bool, OpError> {
+        let slot = &self.vcpu(vcpu)?.poll;
+        let wanted = port.map_or(SEVERAL, |port| u64::from(port.0));
+        Ok(slot.0.compare_exchange(SEVERAL, wanted, SeqCst, SeqCst).is_ok())
+    }
+
+    /// The first vCPU from `from` up whose poll `port` ends, which it does here.
+    fn end_one_poll(&self, from: u32, port: Port) -> Option<VcpuId> {
+        let vcpus = self.vcpus.iter().enumerate().skip(from as usize);
+        #[allow(clippy::cast_possible_truncation)] // vCPUs are counted in 32 bits
+        let found = vcpus.filter(|(_, vcpu)| vcpu.poll.take_if(port)).map(|(id, _)| id as u32).next();
+        if found.is_some() {
+            self.pollers.fetch_sub(1, SeqCst);
+        }
+        found.map(VcpuId)
+    }
+
+    /// Is the port pending?
+    ///
+    /// # Errors
+    /// EINVAL if the guest may not use it.
+    fn poll_port(&self, port: Port) -> Result<bool, OpError> {
+        let _events = self.event.read();
+        if !self.channel(port)?.binding().usable() {
+            return Err(OpError::WrongState);
+        }
+        Ok(self.is_pending(port))
+    }
+}
+
+impl<H: Hooks> Engine<H> {
+    /// `SCHEDOP_poll`: should `vcpu` of `caller` sleep until one of `ports` is pending?
+    ///
+    /// With one port, an event on that port ends the sleep; with several, or none, an event on *any*
+    /// port of the domain does, masked or not, as with Xen. An upcall to the vCPU always does. Ports
+    /// are looked at in order, and not beyond the first that is pending.
+    ///
+    /// ```
+    /// # use evtchn_engine::{Engine, DomainConfig, PollOutcome, test_utils::Recorder};
+    /// # use evtchn_abi::{DomId, VcpuId};
+    /// # let engine = Engine::new(Recorder::default());
+    /// # engine.create_domain(DomId(1), DomainConfig::guest(1))?;
+    /// # engine.set_shared_info(DomId(1), Some(evtchn_engine::test_utils::page()))?;
+    /// let port = engine.bind_ipi(DomId(1), VcpuId(0))?;
+    /// let sleep = engine.sched_poll(DomId(1), VcpuId(0), &[port])?;
+    /// assert_eq!(sleep, PollOutcome::Sleep);
+    /// engine.send(DomId(1), port)?; // calls `deliver` and `wake_poller`
+    /// assert!(!engine.is_polling(DomId(1), VcpuId(0)));
+    /// # Ok::<(), evtchn_engine::OpError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// EINVAL for more than 128 ports or one that the domain may not use; ENOENT, ESRCH for a caller
+    /// that does not exist.
+    pub fn sched_poll(
+        &self,
+        caller: DomId,
+        vcpu: VcpuId,
+        ports: &[Port],
+    ) -> Result<PollOutcome, OpError> {
+        let count = u32::try_from(ports.len()).map_err(|_| OpError::Invalid)?;
+        self.sched_poll_with(caller, vcpu, count, |index| {
+            ports.get(index as usize).copied().ok_or(OpError::Fault)
+        })
+    }
+
+    /// As `sched_poll`, with the ports read one at a time.
+    pub(crate) fn sched_poll_with(
+        &self,
+        caller: DomId,
+        vcpu: VcpuId,
+        count: u32,
+        port: impl FnMut(u32) -> Result<Port, OpError>,
+    ) -> Result<PollOutcome, OpError> {
+        if count > SCHEDOP_POLL_MAX_PORTS {
+            return Err(OpError::Invalid);
+        }
+        self.domains().get(caller)?.begin_poll(vcpu)?;
+        let result = self.poll_ports(caller, vcpu, count, port);
+        if result != Ok(PollOutcome::Sleep) {
+            self.finish_poll(caller, vcpu);
+        }
+        result
+    }
+
+    fn poll_ports(
+        &self,
+        caller: DomId,
+        vcpu: VcpuId,
+        count: u32,
+        mut port: impl FnMut(u32) -> Result<Port, OpError>,
+    ) -> Result<PollOutcome, OpError> {
+        if self.upcall_is_deliverable(caller, vcpu)? {
+            return Ok(PollOutcome::Ready);
+        }
+        let mut single = None;
+        for index in 0..count {
+            let port = port(index)?; // may enter the embedder: no lock is held
+            if self.domains().get(caller)?.poll_port(port)? {
+                return Ok(PollOutcome::Ready);
+            }
+            single = (count == 1).then_some(port);
+        }
+        let asleep = self.domains().get(caller)?.narrow_poll(vcpu, single)?;
+        Ok(if asleep { PollOutcome::Sleep } else { PollOutcome::Ready })
+    }
+
+    /// Would an upcall enter this vCPU at once?
+    fn upcall_is_deliverable(&self, caller: DomId, vcpu: VcpuId) -> Result<bool, OpError> {
+        let (kind, (pending, masked)) = {
+            let domains = self.domains();
+            let domain = domains.get(caller)?;
+            (domain.config.kind, domain.upcall_state(vcpu))
+        };
+        Ok(pending
+            && match kind {
+                DomainKind::Pv => !masked,
+                DomainKind::Hvm => self.hooks.accepts_upcall(caller, vcpu),
+            })
+    }
+
+    /// Ends a poll: the vCPU woke up, whatever woke it. Returns whether it was still polling.
+    pub fn finish_poll(&self, domain: DomId, vcpu: VcpuId) -> bool {
+        self.domains().get(domain).is_ok_and(|domain| domain.end_poll(vcpu))
+    }
+
+    /// Is the vCPU in a poll that nothing has ended yet?
+    #[must_use]
+    pub fn is_polling(&self, domain: DomId, vcpu: VcpuId) -> bool {
+        let domains = self.domains();
+        domains.get(domain).is_ok_and(|domain| {
+            domain.vcpu(vcpu).is_ok_and(|vcpu| vcpu.poll.is_polling())
+        })
+    }
+
+    /// Ends the polls that an event on `port` ends. No lock may be held.
+    pub(crate) fn wake_pollers(&self, domain: DomId, port: Port) {
+        let mut from = 0;
+        loop {
+            let next = {
+                let domains = self.domains();
+                domains.get(domain).ok().and_then(|domain| domain.end_one_poll(from, port))
+            };
+            let Some(vcpu) = next else { return };
+            self.hooks.wake_poller(domain, vcpu);
+            from = vcpu.0 + 1;
+        }
+    }
+}

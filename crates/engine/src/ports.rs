@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Port numbers: which are free, and which is the lowest of them.
+//!
+//! A tree of bits, three levels deep: a leaf word covers one bucket of 64 ports (bit set = free), a
+//! summary word covers 64 leaves (bit set = that leaf is not zero), and one root word covers the 32
+//! summaries. Finding the lowest free port is three bit scans, however many are open.
+
+use alloc::vec::Vec;
+
+use evtchn_abi::Port;
+
+use crate::error::OpError;
+use crate::table::{BUCKET, Channels};
+
+/// The numbers of one domain, and the counts that reset needs. Guarded by the domain's event lock.
+#[derive(Debug, Default)]
+pub(crate) struct Ports {
+    leaves: Vec<u64>,
+    summaries: Vec<u64>,
+    root: u64,
+    active: u32,
+    xen: u32,
+}
+
+impl Ports {
+    /// How many records exist: ports below this are valid. A multiple of 64.
+    #[allow(clippy::cast_possible_truncation)] // at most 131,072
+    pub fn valid(&self) -> u32 {
+        self.leaves.len() as u32 * BUCKET
+    }
+
+    /// How many ports are in use, port 0 not counted.
+    pub fn active(&self) -> u32 {
+        self.active
+    }
+
+    /// How many of them Xen consumes.
+    pub fn xen(&self) -> u32 {
+        self.xen
+    }
+
+    pub fn count_xen(&mut self, add: bool) {
+        self.xen = if add { self.xen + 1 } else { self.xen.saturating_sub(1) };
+    }
+
+    /// Makes the next bucket of records; all its ports are free.
+    pub fn grow(&mut self, channels: &Channels) -> Result<(), OpError> {
+        let bucket = self.leaves.len();
+        self.leaves.try_reserve(1).map_err(|_| OpError::OutOfMemory)?;
+        if bucket % 64 == 0 {
+            self.summaries.try_reserve(1).map_err(|_| OpError::OutOfMemory)?;
+        }
+        channels.add_bucket(self.valid() / BUCKET)?;
+        if bucket % 64 == 0 {
+            self.summaries.push(0);
+        }
+        self.leaves.push(u64::MAX);
+        self.summaries[bucket / 64] |= 1 << (bucket % 64);
+        self.root |= 1 << (bucket / 64);
+        Ok(())
+    }
+
+    /// Takes the lowest free port that is at most `highest`, making its record if need be.
+    ///
+    /// # Errors
+    /// ENOSPC if there is none, ENOMEM if its record cannot be made.
+    pub fn take_lowest(&mut self, highest: u32, channels: &Channels) -> Result<Port, OpError> {
+        let port = self.lowest_free().unwrap_or(Port(self.valid()));
+        if port.0 > highest {
+            return Err(OpError::NoSpace);
+        }
+        if port.0 >= self.valid() {
+            self.grow(channels)?;
+        }
+        self.take(port);
+        self.active += 1;
+        Ok(port)
+    }
+
+    /// Withdraws port 0 for ever. Not counted as in use.
+    pub fn reserve_zero(&mut self) {
+        self.take(Port(0));
+    }
+
+    /// Gives a port back.
+    pub fn give_back(&mut self, port: Port) {
+        let leaf = (port.0 / BUCKET) as usize;
+        if let Some(word) = self.leaves.get_mut(leaf) {
+            *word |= 1 << (port.0 % BUCKET);
+            self.summaries[leaf / 64] |= 1 << (leaf % 64);
+            self.root |= 1 << (leaf / 64);
+            self.active = self.active.saturating_sub(1);
+        }
+    }
+
+    /// The first port from `from` upwards that is taken.
+    #[allow(clippy::cast_possible_truncation)] // at most 2,048 leaves
+    pub fn next_taken(&self, from: Port) -> Option<Port> {
+        let first = (from.0 / BUCKET) as usize;
+        let below = (1u64 << (from.0 % BUCKET)) - 1;
+        let leaves = self.leaves.iter().enumerate().skip(first);
+        leaves
+            .map(|(leaf, word)| (leaf, !word & if leaf == first { !below } else { u64::MAX }))
+            .find(|&(_, taken)| taken != 0)
+            .map(|(leaf, taken)| Port(leaf as u32 * BUCKET + taken.trailing_zeros()))
+    }
+
+    /// The first port from `from` downwards that is taken.
+    #[allow(clippy::cast_possible_truncation)] // at most 2,048 leaves
+    pub fn previous_taken(&self, from: Port) -> Option<Port> {
+        let last = (from.0 / BUCKET) as usize;
+        let upto = u64::MAX >> (BUCKET - 1 - from.0 % BUCKET);
+        let leaves = self.leaves.iter().enumerate().take(last + 1).rev();
+        leaves
+            .map(|(leaf, word)| (leaf, !word & if leaf == last { upto } else { u64::MAX }))
+            .find(|&(_, taken)| taken != 0)
+            .map(|(leaf, taken)| Port(leaf as u32 * BUCKET + taken.ilog2()))
+    }
+
+    fn lowest_free(&self) -> Option<Port> {
+        let summary = lowest_bit(self.root)?;
+        let leaf = summary * 64 + lowest_bit(*self.summaries.get(summary as usize)?)?;
+        let bit = lowest_bit(*self.leaves.get(leaf as usize)?)?;
+        Some(Port(leaf * BUCKET + bit))
+    }
+
+    fn take(&mut self, port: Port) {
+        let leaf = (port.0 / BUCKET) as usize;
+        self.leaves[leaf] &= !(1 << (port.0 % BUCKET));
+        if self.leaves[leaf] == 0 {
+            self.summaries[leaf / 64] &= !(1 << (leaf % 64));
+            if self.summaries[leaf / 64] == 0 {
+                self.root &= !(1 << (leaf / 64));
+            }
+        }
+    }
+
+    /// Is this port free, as far as the numbers know?
+    pub fn is_free(&self, port: Port) -> bool {
+        let word = self.leaves.get((port.0 / BUCKET) as usize);
+        word.is_some_and(|word| word >> (port.0 % BUCKET) & 1 == 1)
+    }
+}
+
+fn lowest_bit(word: u64) -> Option<u32> {
+    (word != 0).then(|| word.trailing_zeros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> (Ports, Channels) {
+        let (mut ports, channels) = (Ports::default(), Channels::new());
+        ports.grow(&channels).unwrap();
+        ports.reserve_zero();
+        (ports, channels)
+    }
+
+    #[test]
+    fn the_lowest_free_port_is_taken() {
+        let (mut ports, channels) = fresh();
+        for expected in 1..=200 {
+            assert_eq!(ports.take_lowest(1000, &channels), Ok(Port(expected)));
+        }
+        ports.give_back(Port(150));
+        ports.give_back(Port(7));
+        assert_eq!(ports.take_lowest(1000, &channels), Ok(Port(7)));
+        assert_eq!(ports.take_lowest(1000, &channels), Ok(Port(150)));
+        assert_eq!(ports.take_lowest(1000, &channels), Ok(Port(201)));
+        assert_eq!(ports.active(), 201);
+    }
+
+    #[test]
+    fn the_limit_is_a_highest_number_and_makes_no_record() {
+        let (mut ports, channels) = fresh();
+        for _ in 1..=63 {
+            ports.take_lowest(63, &channels).unwrap();
+        }
+        assert_eq!(ports.take_lowest(63, &channels), Err(OpError::NoSpace));
+        assert_eq!(ports.valid(), 64);
+        assert_eq!(ports.active(), 63);
+    }
+
+    #[test]
+    fn all_131071_ports_can_be_taken_and_given_back() {
+        let (mut ports, channels) = fresh();
+        for expected in 1..131_072 {
+            assert_eq!(ports.take_lowest(u32::MAX, &channels), Ok(Port(expected)));
+        }
+        assert_eq!(ports.take_lowest(u32::MAX, &channels), Err(OpError::NoSpace));
+        for port in (1..131_072).rev() {
+            ports.give_back(Port(port));
+        }
+        assert_eq!(ports.active(), 0);
+        assert_eq!(ports.take_lowest(u32::MAX, &channels), Ok(Port(1)));
+    }
+
+    #[test]
+    fn taken_ports_are_found_in_both_directions() {
+        let (mut ports, channels) = fresh();
+        for _ in 1..=300 {
+            ports.take_lowest(1000, &channels).unwrap();
+        }
+        for port in 1..=300 {
+            if port != 5 && port != 64 && port != 191 {
+                ports.give_back(Port(port));
+            }
+        }
+        let mut up = Vec::new();
+        let mut from = Port(1);
+        while let Some(port) = ports.next_taken(from) {
+            up.push(port.0);
+            from = Port(port.0 + 1);
+        }
+        assert_eq!(up, [5, 64, 191]);
+        assert_eq!(ports.next_taken(Port(u32::MAX)), None);
+        assert_eq!(ports.previous_taken(Port(u32::MAX)), Some(Port(191)));
+        assert_eq!(ports.previous_taken(Port(190)), Some(Port(64)));
+        assert_eq!(ports.previous_taken(Port(63)), Some(Port(5)));
+        assert_eq!(ports.previous_taken(Port(4)), Some(Port(0)));
+    }
+}

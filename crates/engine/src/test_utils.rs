@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An embedder that writes down what the engine asks of it, for tests and examples.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use evtchn_abi::{DomId, Port, VcpuId};
+use evtchn_sync::HeapPage;
+use spin::Mutex;
+
+use crate::{Consumer, Hooks, Upcall};
+
+/// A fresh shared page.
+#[must_use]
+pub fn page() -> Arc<HeapPage> {
+    Arc::new(HeapPage::new())
+}
+
+/// One call of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// [`Hooks::deliver`].
+    Deliver(DomId, VcpuId, Upcall),
+    /// [`Hooks::wake_poller`].
+    WakePoller(DomId, VcpuId),
+    /// [`Hooks::consumer_event`].
+    Consumer(Consumer, DomId, VcpuId, Port),
+}
+
+/// Hooks that record their calls.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    calls: Mutex<Vec<Call>>,
+}
+
+impl Recorder {
+    /// The calls since the last time this was asked.
+    #[must_use]
+    pub fn take(&self) -> Vec<Call> {
+        core::mem::take(&mut self.calls.lock())
+    }
+
+    fn push(&self, call: Call) {
+        self.calls.lock().push(call);
+    }
+}
+
+impl Hooks for Recorder {
+    type Page = Arc<HeapPage>;
+
+    fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall) {
+        self.push(Call::Deliver(domain, vcpu, upcall));
+    }
+
+    fn wake_poller(&self, domain: DomId, vcpu: VcpuId) {
+        self.push(Call::WakePoller(domain, vcpu));
+    }
+
+    fn consumer_event(&self, consumer: Consumer, domain: DomId, vcpu: VcpuId, port: Port) {
+        self.push(Call::Consumer(consumer, domain, vcpu, port));
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Virtual interrupts: raising them, and who handles the global ones.
+
+use evtchn_abi::{DomId, VcpuId, Virq, VirqClass};
+
+use crate::deliver::Effect;
+use crate::domain::{Domain, Vcpu};
+use crate::engine::Engine;
+use crate::error::OpError;
+use crate::hooks::Hooks;
+
+impl<H: Hooks> Engine<H> {
+    /// Raises a VIRQ of a domain; whether somebody has bound it. If not, it is forgotten.
+    ///
+    /// For a VIRQ that is not per vCPU the channel says which vCPU is told, not `vcpu`.
+    ///
+    /// # Errors
+    /// ESRCH if there is no such domain, ENOENT if there is no such vCPU, EINVAL if no such VIRQ.
+    pub fn raise_virq(&self, domain: DomId, vcpu: VcpuId, virq: Virq) -> Result<bool, OpError> {
+        self.class(virq)?;
+        let effect = {
+            let domains = self.domains();
+            let domain = domains.get(domain)?;
+            domain.vcpu(vcpu)?;
+            self.virq_effect(domain, virq, vcpu)
+        };
+        Ok(self.fire_if_bound(effect))
+    }
+
+    /// Raises a global VIRQ in the domain that handles it; whether it has bound it.
+    ///
+    /// # Errors
+    /// EINVAL unless the VIRQ is global.
+    pub fn raise_global_virq(&self, virq: Virq) -> Result<bool, OpError> {
+        if self.class(virq)? != VirqClass::Global {
+            return Err(OpError::NoVirq);
+        }
+        let effect = {
+            let domains = self.domains();
+            let handler = domains.handler(virq).and_then(|id| domains.get(id).ok());
+            handler.and_then(|domain| self.virq_effect(domain, virq, VcpuId(0)))
+        };
+        Ok(self.fire_if_bound(effect))
+    }
+
+    /// Makes `domain` the handler of a global VIRQ (`XEN_DOMCTL_set_virq_handler`).
+    ///
+    /// Nothing is bound by this. When the handler dies, the hardware domain is it again.
+    ///
+    /// # Errors
+    /// EINVAL unless the VIRQ is global; ESRCH if there is no such domain; EINVAL if it is dying;
+    /// EBUSY if the present handler has the VIRQ bound ([`Level::Current`](crate::Level::Current)).
+    pub fn set_virq_handler(&self, virq: Virq, domain: DomId) -> Result<(), OpError> {
+        if self.class(virq)? != VirqClass::Global {
+            return Err(OpError::NoVirq);
+        }
+        let mut domains = self.domains_exclusively();
+        if domains.get(domain)?.event.read().dying {
+            return Err(OpError::Dying);
+        }
+        let entry = virq.0 as usize;
+        if domains.handlers.get(entry) == Some(&Some(domain)) {
+            return Ok(());
+        }
+        let present = domains.handler(virq).and_then(|id| domains.get(id).ok());
+        let bound = present.is_some_and(|present| has_bound(present, virq));
+        if bound && self.level.guards_global_virqs() {
+            return Err(OpError::VirqInUse);
+        }
+        if let Some(handler) = domains.handlers.get_mut(entry) {
+            *handler = Some(domain);
+        }
+        Ok(())
+    }
+
+    /// Which kind of VIRQ it is, at this level of behaviour.
+    pub(crate) fn class(&self, virq: Virq) -> Result<VirqClass, OpError> {
+        let class =
+            if self.level.argo_is_per_domain() { virq.class() } else { virq.class_before_4_21() };
+        class.ok_or(OpError::NoVirq)
+    }
+
+    /// The vCPU in whose table a VIRQ is kept: vCPU 0 unless it is per vCPU.
+    pub(crate) fn virq_table<'a>(
+        &self,
+        domain: &'a Domain<H::Page>,
+        virq: Virq,
+        vcpu: VcpuId,
+    ) -> Option<&'a Vcpu> {
+        let per_vcpu = self.class(virq) == Ok(VirqClass::PerVcpu);
+        domain.vcpu(if per_vcpu { vcpu } else { VcpuId(0) }).ok()
+    }
+
+    /// Raises the VIRQ if it is bound. The event lock is held meanwhile, so that the port is not
+    /// closed and bound to something else in between.
+    fn virq_effect(&self, domain: &Domain<H::Page>, virq: Virq, vcpu: VcpuId) -> Option<Effect> {
+        let _keeps_the_binding = domain.event.read();
+        let port = self.virq_table(domain, virq, vcpu)?.virq(virq)?;
+        Some(domain.raise(port, domain.channel(port).ok()?))
+    }
+
+    pub(crate) fn fire_if_bound(&self, effect: Option<Effect>) -> bool {
+        let bound = effect.is_some();
+        self.fire(effect.unwrap_or(Effect::None));
+        bound
+    }
+}
+
+fn has_bound<P>(domain: &Domain<P>, virq: Virq) -> bool {
+    domain.vcpu(VcpuId(0)).is_ok_and(|vcpu| vcpu.virq(virq).is_some())
+}

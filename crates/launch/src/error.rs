@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why programs could not be run.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io;
+
+use evtchn_host::StartError;
+
+/// Why programs could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// A program could not be executed.
+    #[error("{}", program.display())]
+    Program {
+        /// Its name.
+        program: OsString,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another supervisor serves this process tree already.
+    #[error(
+        "this process is traced by another seccomp supervisor already \
+         (hint: `evtchn run` cannot be nested; a container manager that uses notifications must be told not to)"
+    )]
+    Nested,
+    /// The kernel has no notification that survives signals.
+    #[error("the kernel lacks seccomp user notification with WAIT_KILLABLE_RECV (hint: Linux 5.19 or later is needed)")]
+    OldKernel,
+    /// The filter was refused for another reason.
+    #[error("the seccomp filter was refused")]
+    Filter(#[source] io::Error),
+    /// A domain could not be started.
+    #[error(transparent)]
+    Domain(#[from] StartError),
+    /// A system call failed.
+    #[error("starting the supervisor")]
+    System(#[from] io::Error),
+    /// What the supervisor said.
+    #[error("{0}")]
+    Supervisor(String),
+}
+
+impl LaunchError {
+    /// What an error of `seccomp(SECCOMP_SET_MODE_FILTER)` means.
+    pub(crate) fn filter(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EBUSY) => Self::Nested,
+            Some(libc::EINVAL | libc::ENOSYS) => Self::OldKernel,
+            _ => Self::Filter(error),
+        }
+    }
+
+    /// The whole chain of causes in one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}

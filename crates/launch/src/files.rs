@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The open device files of all programs, by the inode of their pipes.
+//!
+//! A file stays here until its last descriptor is closed anywhere. What programs do to the pipes natively (read
+//! one port, write on a descriptor that the filter does not know, close) arrives through one inotify descriptor.
+
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use evtchn_abi::{DomId, Errno, Port};
+use evtchn_host::{DeviceFile, Host};
+use rustix::fs::OFlags;
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno as OsErrno;
+
+use crate::readiness::Readiness;
+use crate::slot::Slots;
+
+/// The inode of a pipe.
+pub type PipeId = u64;
+
+/// One open of `/dev/xen/evtchn`.
+pub struct OpenFile {
+    /// The device's side: ring, bindings, restriction.
+    pub device: DeviceFile,
+    /// How it was opened.
+    pub flags: evtchn_host::OpenFlags,
+    readiness: Readiness,
+    watch: i32,
+}
+
+/// All of them.
+pub struct Files {
+    open: HashMap<PipeId, OpenFile>,
+    by_watch: HashMap<i32, PipeId>,
+    notices: OwnedFd,
+    slots: Slots,
+    /// Files whose ring turned from empty to not empty.
+    woken: Receiver<PipeId>,
+    waker: Sender<PipeId>,
+}
+
+impl Files {
+    /// No open files.
+    pub fn new() -> Result<Self, OsErrno> {
+        let (waker, woken) = channel();
+        Ok(Self {
+            open: HashMap::new(),
+            by_watch: HashMap::new(),
+            notices: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            slots: Slots::default(),
+            woken,
+            waker,
+        })
+    }
+
+    /// Readable when a program has done something natively.
+    pub fn notices(&self) -> BorrowedFd<'_> {
+        self.notices.as_fd()
+    }
+
+    /// The file of a pipe.
+    pub fn get(&self, id: PipeId) -> Option<&OpenFile> {
+        self.open.get(&id)
+    }
+
+    /// Whether any file is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Opens the device for a program of `domain`. The result is the program's descriptor; if it gets
+    /// none after all, dropping it closes the file.
+    pub fn open(&mut self, host: &Host, domain: DomId, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let kept = flags & (OFlags::NONBLOCK | OFlags::from_bits_retain(libc::O_ASYNC as u32));
+        let (readiness, program) = Readiness::new(&self.slots, kept).map_err(ours)?;
+        let id = readiness.inode().map_err(ours)?;
+        let events = WatchFlags::ACCESS | WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE;
+        let watch = inotify::add_watch(&self.notices, readiness.path(), events).map_err(ours)?;
+        let waker = self.waker.clone();
+        let wake = move || {
+            // The receiver lives as long as the files; a wake-up after that is nobody's.
+            let _ = waker.send(id);
+        };
+        let device = host.open(domain, name, Arc::new(wake))?;
+        self.by_watch.insert(watch, id);
+        let flags = evtchn_host::OpenFlags(flags.bits());
+        self.open.insert(id, OpenFile { device, flags, readiness, watch });
+        Ok(program)
+    }
+
+    /// Accounts for everything that programs did natively until now: closes have happened, consumed ports are gone.
+    pub fn catch_up(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut touched = Vec::new();
+        let mut all = false;
+        {
+            let mut reader = inotify::Reader::new(&self.notices, &mut buffer);
+            while let Ok(event) = reader.next() {
+                all |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
+                let closed = event.events().contains(ReadFlags::CLOSE_WRITE);
+                touched.extend(self.by_watch.get(&event.wd()).map(|&id| (id, closed)));
+            }
+        }
+        if all {
+            touched = self.open.keys().map(|&id| (id, true)).collect();
+        }
+        for (id, closed) in touched {
+            self.absorb(id);
+            if closed {
+                self.release_if_abandoned(id);
+            }
+        }
+        self.settle_woken();
+    }
+
+    /// Makes the pipes of all files that were woken agree with their rings.
+    pub fn settle_woken(&mut self) {
+        while let Ok(id) = self.woken.try_recv() {
+            self.absorb(id);
+        }
+    }
+
+    /// Takes in what was done to a pipe natively, and makes it agree with its ring again.
+    pub fn absorb(&mut self, id: PipeId) {
+        let Some(file) = self.open.get_mut(&id) else { return };
+        let head = file.device.head();
+        // Our own pipe, with nothing in it that could fail but memory; then the next notice tries again.
+        let Ok(seen) = file.readiness.look(head.map(|port| port.0)) else { return };
+        if seen.head_taken {
+            file.device.take_head();
+        }
+        if !seen.written.is_empty() && file.flags.check_write().is_ok() {
+            file.device.enable(seen.written.into_iter().map(Port));
+        }
+        file.settle();
+    }
+
+    /// Makes a file's pipe agree with its ring after the ring was read or reset.
+    pub fn settle(&mut self, id: PipeId) {
+        if let Some(file) = self.open.get_mut(&id) {
+            file.settle();
+        }
+    }
+
+    fn release_if_abandoned(&mut self, id: PipeId) {
+        let Some(file) = self.open.get_mut(&id) else { return };
+        if !file.readiness.is_abandoned() {
+            return;
+        }
+        if let Some(file) = self.open.remove(&id) {
+            self.by_watch.remove(&file.watch);
+            let _ = inotify::remove_watch(&self.notices, file.watch);
+        }
+    }
+}
+
+impl OpenFile {
+    /// Makes the pipe agree with the ring.
+    fn settle(&mut self) {
+        let head = self.device.head().map(|port| port.0);
+        // As in `absorb`.
+        let _ = self.readiness.settle(head);
+    }
+}
+
+/// The supervisor's own limits, as the kernel's are for a real driver: its table of open files is full.
+fn ours(error: OsErrno) -> Errno {
+    match error {
+        OsErrno::MFILE | OsErrno::NFILE | OsErrno::NOSPC => Errno::ENFILE,
+        OsErrno::NOMEM => Errno::ENOMEM,
+        other => crate::trapped::program_errno(other),
+    }
+}

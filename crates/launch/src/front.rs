@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The process that a shell sees: it stands for the program.
+//!
+//! It forks the supervisor, passes signals on, stops when the program stops, and ends as the program ended. Having two processes means that
+//! killing either leaves the other to kill the programs: the supervisor sees its socket to the front close, and the
+//! front sees its child die and inherits the supervisor's descendants, being a subreaper.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use crate::signals::{FORWARDED, Inherited};
+use crate::sys::{self, Change};
+use crate::{Config, LaunchError, processes, signals, supervisor};
+
+/// How the foreground program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal killed it.
+    Killed(i32),
+}
+
+impl Ending {
+    /// Ends this process in the same way.
+    pub fn mirror(self) -> ! {
+        match self {
+            Self::Exited(status) => sys::exit_now(status),
+            Self::Killed(signal) => sys::die_of(signal),
+        }
+    }
+}
+
+/// What the supervisor tells the front.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// The foreground program was stopped by this signal.
+    Stopped,
+    /// All is over.
+    Ended(Ending),
+    /// It could not be done, and why.
+    Failed(String),
+}
+
+impl Report {
+    fn to_bytes(&self) -> Vec<u8> {
+        let (tag, rest) = match self {
+            Self::Stopped => (b's', Vec::new()),
+            Self::Ended(Ending::Exited(status)) => (b'e', status.to_ne_bytes().to_vec()),
+            Self::Ended(Ending::Killed(signal)) => (b'k', signal.to_ne_bytes().to_vec()),
+            Self::Failed(why) => (b'f', why.as_bytes().to_vec()),
+        };
+        [vec![tag], rest].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (tag, rest) = bytes.split_first()?;
+        let number = || rest.try_into().ok().map(i32::from_ne_bytes);
+        match tag {
+            b's' => Some(Self::Stopped),
+            b'e' => Some(Self::Ended(Ending::Exited(number()?))),
+            b'k' => Some(Self::Ended(Ending::Killed(number()?))),
+            b'f' => Some(Self::Failed(String::from_utf8_lossy(rest).into_owned())),
+            _ => None,
+        }
+    }
+
+    /// Sends the report; a front that is gone is noticed elsewhere.
+    pub fn send(&self, socket: impl AsFd) {
+        let _ = rustix::net::send(socket, &self.to_bytes(), SendFlags::NOSIGNAL);
+    }
+}
+
+/// Runs the programs of `config` and waits for their end. The process must have a single thread.
+///
+/// # Errors
+/// A program could not be started, or the kernel lacks what is needed; nothing runs any more then.
+pub fn run(config: &Config) -> Result<Ending, LaunchError> {
+    let inherited = Inherited::replace();
+    sys::become_subreaper()?;
+    let (front, back) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(std::io::Error::from)?;
+    let Some(supervisor) = sys::fork()? else {
+        drop(front);
+        let report = supervisor::run(config, &inherited, &back).map_or_else(
+            |error| Report::Failed(error.chain()),
+            Report::Ended,
+        );
+        report.send(&back);
+        sys::exit_now(0);
+    };
+    drop(back);
+    let result = Front { supervisor, socket: front, signals: signals::descriptor()? }.serve();
+    inherited.restore();
+    result
+}
+
+struct Front {
+    supervisor: i32,
+    socket: OwnedFd,
+    signals: OwnedFd,
+}
+
+impl Front {
+    fn serve(&self) -> Result<Ending, LaunchError> {
+        loop {
+            let mut sources =
+                [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            match poll(&mut sources, None) {
+                Err(Errno::INTR) => continue,
+                other => other.map_err(std::io::Error::from)?,
+            };
+            let [from_supervisor, from_signals] = sources.map(|source| source.revents());
+            if !from_signals.is_empty() {
+                self.pass_on_signals();
+            }
+            if !from_supervisor.is_empty() {
+                match self.receive() {
+                    Some(Report::Stopped) => self.stop(),
+                    Some(Report::Ended(ending)) => return Ok(ending),
+                    Some(Report::Failed(why)) => return Err(LaunchError::Supervisor(why)),
+                    None => return Err(self.supervisor_died()),
+                }
+            }
+        }
+    }
+
+    fn receive(&self) -> Option<Report> {
+        let mut bytes = [0; 4096];
+        let (count, _) = rustix::net::recv(&self.socket, &mut bytes, RecvFlags::empty()).ok()?;
+        Report::from_bytes(bytes.get(..count)?)
+    }
+
+    fn pass_on_signals(&self) {
+        while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+            if FORWARDED.contains(&signal) {
+                let _ = sys::kill(self.supervisor, signal);
+            }
+        }
+    }
+
+    /// Stops as the program did, and lets it go on when this process goes on.
+    fn stop(&self) {
+        let _ = sys::kill(rustix::process::getpid().as_raw_nonzero().get(), libc::SIGSTOP);
+        let _ = sys::kill(self.supervisor, libc::SIGCONT);
+    }
+
+    fn supervisor_died(&self) -> LaunchError {
+        processes::kill_descendants();
+        LaunchError::Supervisor("the supervisor was killed; its programs were killed too".into())
+    }
+}
+
+/// How a child's last change ends it.
+pub(crate) fn ending(change: Change) -> Option<Ending> {
+    match change {
+        Change::Exited(status) => Some(Ending::Exited(status)),
+        Change::Killed(signal) => Some(Ending::Killed(signal)),
+        Change::Stopped(_) | Change::Continued => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_survive_the_socket() {
+        for report in [
+            Report::Stopped,
+            Report::Ended(Ending::Exited(7)),
+            Report::Ended(Ending::Killed(9)),
+            Report::Failed("evtchn: why".into()),
+        ] {
+            assert_eq!(Report::from_bytes(&report.to_bytes()), Some(report));
+        }
+        assert_eq!(Report::from_bytes(b""), None);
+        assert_eq!(Report::from_bytes(b"e1"), None);
+    }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel object behind a program's descriptor: a pipe that is readable exactly when the ring is not empty.
+//!
+//! ```text
+//!   program's end                         supervisor
+//!   the pipe, opened again   <---------   reader   looks, takes the token back
+//!   for reading and writing               writer   puts the token in
+//!   (poll, epoll, SIGIO,
+//!    blocking: the kernel's)   inotify -> somebody read, wrote or closed it
+//! ```
+//!
+//! # Definitions
+//! * The *token* is four bytes in the pipe: a reference to a [`Slot`], which holds the port at the head of the ring.
+//! * The pipe is *settled* when it holds the token if and only if the ring has an entry, and nothing else.
+//!
+//! # Invariants
+//! 1. Whoever reads four bytes natively gets the port that was at the head, and that port is then taken off the ring.
+//! 2. The token is put in only when the pipe was empty and the ring is not, which is one edge; a change of the head
+//!    changes the slot, which is none.
+//! 3. No entry is lost: when it is not known which port a native reader got, the newer one is put in again.
+//!
+//! # Key operations
+//! [`Readiness::look`] reports what happened natively since the last look, [`Readiness::settle`] makes the pipe agree with the ring.
+//! Between the two the caller accounts for what was found. A program's end is held nowhere in the supervisor; the last close
+//! of it anywhere shows as hang-up once the supervisor's writer is gone too, so the writer is dropped when inotify tells of a close.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use crate::slot::{Slot, Slots};
+use crate::sys;
+
+const TOKEN: u64 = 4;
+/// Two pages: with the token in it the pipe is not full, so it polls as writable.
+const PIPE_SIZE: usize = 2 * 4096;
+
+/// The supervisor's side of one device file's pipe.
+pub struct Readiness {
+    reader: OwnedFd,
+    writer: Option<OwnedFd>,
+    slot: Slot,
+    has_token: bool,
+}
+
+/// What happened to the pipe while nobody looked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The port at the head was read.
+    pub head_taken: bool,
+    /// Ports that the program wrote natively.
+    pub written: Vec<u32>,
+}
+
+impl Readiness {
+    /// Makes a pipe. `flags` are the program's (`O_NONBLOCK` and such); the result's second part is the program's end.
+    pub fn new(slots: &Slots, flags: OFlags) -> Result<(Self, OwnedFd), Errno> {
+        let (reader, first_writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // Over its user's limit a pipe may be smaller already, never less than it needs.
+        let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
+        let program = reopen(reader.as_fd(), OFlags::RDWR | flags)?;
+        drop(first_writer);
+        Ok((Self { reader, writer: None, slot: slots.take()?, has_token: false }, program))
+    }
+
+    /// The number that identifies the pipe in the kernel.
+    pub fn inode(&self) -> Result<u64, Errno> {
+        Ok(rustix::fs::fstat(&self.reader)?.st_ino)
+    }
+
+    /// A path at which the pipe can be opened or watched.
+    pub fn path(&self) -> String {
+        fd_path(self.reader.as_fd())
+    }
+
+    /// Finds out what the program did natively. `head` is the port that the token stood for.
+    pub fn look(&mut self, head: Option<u32>) -> Result<Seen, Errno> {
+        let available = sys::bytes_available(&self.reader)?;
+        let expected = if self.has_token { TOKEN } else { 0 };
+        if available == expected {
+            return Ok(Seen::default());
+        }
+        if available == 0 {
+            self.has_token = false;
+            return Ok(Seen { head_taken: true, written: Vec::new() });
+        }
+        self.take_written(head)
+    }
+
+    /// The pipe holds ports that were written to it: takes everything out and tells them from the token.
+    fn take_written(&mut self, head: Option<u32>) -> Result<Seen, Errno> {
+        let mut bytes = [0; PIPE_SIZE];
+        let count = rustix::io::read(&self.reader, &mut bytes[..])?;
+        let mut written: Vec<u32> =
+            bytes[..count].as_chunks().0.iter().map(|&word| u32::from_ne_bytes(word)).collect();
+        let had_token = std::mem::take(&mut self.has_token);
+        let token = head.and_then(|head| written.iter().position(|&port| port == head));
+        match token {
+            Some(at) if had_token => drop(written.remove(at)),
+            _ => {}
+        }
+        Ok(Seen { head_taken: had_token && token.is_none(), written })
+    }
+
+    /// Makes the pipe agree with the ring, whose first entry is `head`.
+    pub fn settle(&mut self, head: Option<u32>) -> Result<(), Errno> {
+        match head {
+            Some(port) => self.show(port),
+            None => self.withdraw(),
+        }
+    }
+
+    fn show(&mut self, port: u32) -> Result<(), Errno> {
+        self.slot.set(port);
+        // A native reader may have taken the token just now, with the slot's old or new value. Put the new one in
+        // again: a port that is read twice is spurious, one that is not read is lost.
+        if self.has_token && sys::bytes_available(&self.reader)? >= TOKEN {
+            return Ok(());
+        }
+        if self.writer.is_none() {
+            self.writer = Some(reopen(self.reader.as_fd(), OFlags::WRONLY | OFlags::NONBLOCK)?);
+        }
+        if let Some(writer) = &self.writer {
+            self.slot.put(writer.as_fd())?;
+        }
+        self.has_token = true;
+        Ok(())
+    }
+
+    fn withdraw(&mut self) -> Result<(), Errno> {
+        if !std::mem::take(&mut self.has_token) {
+            return Ok(());
+        }
+        match rustix::io::read(&self.reader, &mut [0; TOKEN as usize]) {
+            // Taken natively just now: that reader has a port twice, which is spurious.
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the program's end is closed everywhere. Drops the writer, which would hide it.
+    pub fn is_abandoned(&mut self) -> bool {
+        self.writer = None;
+        let mut ends = [PollFd::new(&self.reader, PollFlags::empty())];
+        let found = poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        found.is_ok() && ends[0].revents().contains(PollFlags::HUP)
+    }
+}
+
+fn fd_path(fd: BorrowedFd<'_>) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Opens what a descriptor refers to again.
+pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(fd_path(fd), flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: PollFlags = PollFlags::OUT.union(PollFlags::WRNORM);
+    const READY: PollFlags = IDLE.union(PollFlags::IN).union(PollFlags::RDNORM);
+
+    fn pair() -> (Readiness, OwnedFd) {
+        Readiness::new(&Slots::default(), OFlags::NONBLOCK).unwrap()
+    }
+
+    fn mask(fd: &OwnedFd) -> PollFlags {
+        let mut ends = [PollFd::new(fd, PollFlags::from_bits_retain(0x7ff))];
+        poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
+        ends[0].revents()
+    }
+
+    fn read_port(fd: &OwnedFd) -> Result<u32, Errno> {
+        let mut port = [0; 4];
+        rustix::io::read(fd, &mut port).map(|_| u32::from_ne_bytes(port))
+    }
+
+    #[test]
+    fn the_poll_mask_is_the_drivers() {
+        let (mut pipe, program) = pair();
+        assert_eq!(mask(&program), IDLE);
+        pipe.settle(Some(7)).unwrap();
+        assert_eq!(mask(&program), READY);
+        pipe.settle(None).unwrap();
+        assert_eq!(mask(&program), IDLE);
+    }
+
+    #[test]
+    fn a_native_read_gets_the_head_of_the_ring_as_it_is_then() {
+        let (mut pipe, program) = pair();
+        pipe.settle(Some(7)).unwrap();
+        pipe.settle(Some(9)).unwrap();
+        assert_eq!(read_port(&program), Ok(9));
+        assert_eq!(pipe.look(Some(9)).unwrap(), Seen { head_taken: true, written: vec![] });
+        assert_eq!(read_port(&program), Err(Errno::AGAIN));
+    }
+
+    #[test]
+    fn a_change_of_the_head_is_no_edge() {
+        use rustix::event::epoll;
+        let (mut pipe, program) = pair();
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&set, &program, epoll::EventData::new_u64(1), flags).unwrap();
+        let edges = || {
+            let mut events = Vec::with_capacity(1);
+            epoll::wait(&set, rustix::buffer::spare_capacity(&mut events), Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+                .unwrap()
+        };
+        pipe.settle(Some(7)).unwrap();
+        assert_eq!(edges(), 1);
+        pipe.settle(Some(9)).unwrap();
+        assert_eq!(edges(), 0);
+    }
+
+    #[test]
+    fn ports_written_natively_are_found_and_the_token_stays_apart() {
+        let (mut pipe, program) = pair();
+        pipe.settle(Some(7)).unwrap();
+        rustix::io::write(&program, &[5u32.to_ne_bytes(), 7u32.to_ne_bytes()].concat()).unwrap();
+        assert_eq!(pipe.look(Some(7)).unwrap(), Seen { head_taken: false, written: vec![5, 7] });
+        pipe.settle(Some(7)).unwrap();
+        assert_eq!(read_port(&program), Ok(7));
+    }
+
+    #[test]
+    fn the_last_close_shows_and_an_earlier_one_does_not() {
+        let (mut pipe, program) = pair();
+        pipe.settle(Some(7)).unwrap();
+        let copy = rustix::io::dup(&program).unwrap();
+        drop(program);
+        assert!(!pipe.is_abandoned());
+        drop(copy);
+        assert!(pipe.is_abandoned());
+    }
+}

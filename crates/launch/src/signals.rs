@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the launcher does with signals, and what its programs find.
+//!
+//! Signals of the terminal reach the whole foreground group, the programs included: the launcher ignores them. Signals that
+//! somebody sends to the launcher are passed on. A program starts with the mask and the dispositions that the launcher itself was started with.
+
+use std::os::fd::OwnedFd;
+
+use crate::sys;
+
+/// What a terminal sends.
+const TERMINAL: [i32; 5] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+/// What is passed on to the programs.
+pub const FORWARDED: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+
+/// The signal state that the launcher was started with.
+pub struct Inherited {
+    mask: libc::sigset_t,
+    ignored: [bool; TERMINAL.len()],
+}
+
+impl Inherited {
+    /// Puts the launcher's own state in force: terminal signals ignored, the forwarded ones and those about children blocked.
+    pub fn replace() -> Self {
+        let ignored = TERMINAL.map(|signal| sys::ignore_signal(signal, true));
+        Self { mask: sys::block_signals(&handled()), ignored }
+    }
+
+    /// Puts back what was found.
+    pub fn restore(&self) {
+        for (signal, ignored) in TERMINAL.into_iter().zip(self.ignored) {
+            sys::ignore_signal(signal, ignored);
+        }
+        // The runtime of this program ignores it.
+        sys::ignore_signal(libc::SIGPIPE, false);
+        sys::set_signal_mask(&self.mask);
+    }
+}
+
+fn handled() -> [i32; FORWARDED.len() + 2] {
+    let [term, hup, usr1, usr2] = FORWARDED;
+    [term, hup, usr1, usr2, libc::SIGCHLD, libc::SIGCONT]
+}
+
+/// A descriptor on which the blocked signals arrive.
+pub fn descriptor() -> std::io::Result<OwnedFd> {
+    sys::signal_fd(&handled())
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The process that serves the programs: one thread, one event loop.
+//!
+//! # A notification that goes away
+//! Receiving a notification blocks although the listener was readable, if the trapped thread is killed or interrupted in between. The other
+//! programs must not wait for that. So while calls come in, a timer interrupts the process every now and then; it is
+//! switched off by the first interruption that finds the process idle. An idle supervisor is woken by nothing.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use evtchn_abi::{DomId, Virq};
+use evtchn_host::Host;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+
+use crate::front::{Ending, Report, ending};
+use crate::signals::{FORWARDED, Inherited};
+use crate::spawn::{Launched, spawn};
+use crate::sys::{self, Change};
+use crate::trapped::{Handles, Trapped};
+use crate::world::World;
+use crate::{Config, LaunchError, filter, limits, processes, signals};
+
+/// How long programs in the background have between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often a blocked receive is interrupted.
+const INTERRUPT_MICROSECONDS: libc::suseconds_t = 50_000;
+
+/// What a descriptor of the event loop is; listeners have their number.
+const SIGNALS: u64 = u64::MAX;
+const FRONT: u64 = u64::MAX - 1;
+const NOTICES: u64 = u64::MAX - 2;
+
+/// Starts the programs and serves them until the last process is gone.
+pub fn run(config: &Config, inherited: &Inherited, front: &OwnedFd) -> Result<Ending, LaunchError> {
+    sys::become_subreaper()?;
+    sys::interrupt_on(libc::SIGALRM);
+    let range = limits::descriptor_range();
+    let program = filter::program(&range);
+    let descriptors = limits::raise_descriptors();
+    let host = Host::new(config.levels);
+    let mut domains = Vec::new();
+    for wanted in &config.programs {
+        domains.push(host.join(wanted.domain, config.vcpus)?);
+    }
+    let world = World::new(host, range).map_err(std::io::Error::from)?;
+    let mut supervisor = Supervisor::new(world, front)?;
+    for (wanted, &domain) in config.programs.iter().zip(&domains) {
+        match spawn(&wanted.argv, &program, &|| {
+            inherited.restore();
+            limits::restore_descriptors(descriptors);
+        }) {
+            Ok(launched) => supervisor.add(launched, domain)?,
+            Err(error) => {
+                processes::kill_descendants();
+                return Err(error);
+            }
+        }
+        supervisor.schedule(domain, &wanted.virqs);
+    }
+    supervisor.serve()
+}
+
+struct Served {
+    listener: OwnedFd,
+    domain: DomId,
+}
+
+/// A VIRQ to raise later.
+struct Planned {
+    at: Instant,
+    domain: DomId,
+    virq: Virq,
+}
+
+struct Supervisor<'a> {
+    world: World,
+    handles: Handles,
+    front: &'a OwnedFd,
+    signals: OwnedFd,
+    events: OwnedFd,
+    /// The listeners, by the order of the programs; `None` once nobody is left under the filter.
+    served: Vec<Option<Served>>,
+    programs: Vec<i32>,
+    living: BTreeSet<i32>,
+    ending: Option<Ending>,
+    planned: Vec<Planned>,
+    kill_at: Option<Instant>,
+    interrupted_by_timer: bool,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(world: World, front: &'a OwnedFd) -> Result<Self, LaunchError> {
+        let signals = signals::descriptor()?;
+        let events = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from)?;
+        let watch = |fd, id| epoll::add(&events, fd, EventData::new_u64(id), EventFlags::IN);
+        watch(signals.as_fd(), SIGNALS).map_err(std::io::Error::from)?;
+        watch(front.as_fd(), FRONT).map_err(std::io::Error::from)?;
+        watch(world.files.notices(), NOTICES).map_err(std::io::Error::from)?;
+        Ok(Self {
+            world,
+            handles: Handles::default(),
+            front,
+            signals,
+            events,
+            served: Vec::new(),
+            programs: Vec::new(),
+            living: BTreeSet::new(),
+            ending: None,
+            planned: Vec::new(),
+            kill_at: None,
+            interrupted_by_timer: false,
+        })
+    }
+
+    fn add(&mut self, launched: Launched, domain: DomId) -> Result<(), LaunchError> {
+        let id = EventData::new_u64(self.served.len() as u64);
+        epoll::add(&self.events, &launched.listener, id, EventFlags::IN).map_err(std::io::Error::from)?;
+        self.served.push(Some(Served { listener: launched.listener, domain }));
+        self.programs.push(launched.process);
+        self.living.insert(launched.process);
+        Ok(())
+    }
+
+    fn schedule(&mut self, domain: DomId, virqs: &[crate::VirqAt]) {
+        let now = Instant::now();
+        self.planned.extend(virqs.iter().map(|virq| Planned { at: now + virq.after, domain, virq: virq.virq }));
+    }
+
+    fn serve(&mut self) -> Result<Ending, LaunchError> {
+        loop {
+            if let (Some(ending), true) = (self.ending, self.served.iter().all(Option::is_none)) {
+                return Ok(ending);
+            }
+            let mut ready = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
+            let timeout = self.timeout();
+            match epoll::wait(&self.events, &mut ready[..], timeout.as_ref()) {
+                Ok(count) => {
+                    // Native closes and reads, signals and the like come before calls.
+                    for event in ready[..count].iter().rev() {
+                        self.dispatch(event);
+                    }
+                }
+                Err(Errno::INTR) => self.stop_timer(),
+                Err(error) => return Err(std::io::Error::from(error).into()),
+            }
+            self.run_due();
+        }
+    }
+
+    fn dispatch(&mut self, event: &epoll::Event) {
+        match event.data.u64() {
+            SIGNALS => self.take_signals(),
+            FRONT => self.front_has_died(),
+            NOTICES => self.world.files.catch_up(),
+            listener => self.serve_listener(listener as usize, event.flags),
+        }
+    }
+
+    /// Receives one call and answers it, or notes that nobody is left to make one.
+    fn serve_listener(&mut self, index: usize, flags: EventFlags) {
+        let Some(Some(Served { listener, domain })) = self.served.get(index) else { return };
+        if !flags.contains(EventFlags::IN) {
+            return self.nobody_left(index);
+        }
+        if !self.interrupted_by_timer {
+            sys::set_interval_timer(INTERRUPT_MICROSECONDS);
+            self.interrupted_by_timer = true;
+        }
+        // Failures: the call has gone away, or the timer has struck. Either way the next round looks again.
+        let Ok(notification) = sys::receive(listener.as_fd()) else { return };
+        let mut call = Trapped::new(listener.as_fd(), notification, &mut self.handles);
+        self.world.answer(&mut call, *domain);
+    }
+
+    fn stop_timer(&mut self) {
+        sys::set_interval_timer(0);
+        self.interrupted_by_timer = false;
+    }
+
+    /// The last process under a filter is gone: its domain loses a member.
+    fn nobody_left(&mut self, index: usize) {
+        let Some(served) = self.served.get_mut(index).and_then(Option::take) else { return };
+        self.world.files.catch_up();
+        self.world.host.leave(served.domain);
+        self.world.files.settle_woken();
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+            match signal {
+                libc::SIGCHLD => self.reap(),
+                libc::SIGCONT => self.signal_programs(signal),
+                signal if FORWARDED.contains(&signal) => self.signal_programs(signal),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends a signal to the programs; to whatever they left behind if they have ended.
+    fn signal_programs(&self, signal: i32) {
+        if self.living.is_empty() {
+            return processes::signal_descendants(signal);
+        }
+        for &process in &self.living {
+            // It may have ended just now.
+            let _ = sys::kill(process, signal);
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((process, change))) = sys::child_change(false) {
+            let is_foreground = self.programs.last() == Some(&process);
+            match (change, ending(change)) {
+                (Change::Stopped(_), _) if is_foreground => Report::Stopped.send(self.front),
+                (_, Some(ending)) => {
+                    self.living.remove(&process);
+                    if is_foreground {
+                        self.foreground_ended(ending);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Programs that were started beside the foreground one end with it. What it leaves behind alone (a daemon) goes on.
+    fn foreground_ended(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+        if self.programs.len() > 1 {
+            processes::signal_descendants(libc::SIGTERM);
+            self.kill_at = Some(Instant::now() + GRACE);
+        }
+    }
+
+    fn front_has_died(&mut self) {
+        processes::kill_descendants();
+        sys::exit_now(1);
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let next = self.planned.iter().map(|planned| planned.at).chain(self.kill_at).min()?;
+        Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
+    }
+
+    fn run_due(&mut self) {
+        if self.planned.is_empty() && self.kill_at.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            processes::signal_descendants(libc::SIGKILL);
+        }
+        let (due, later) = std::mem::take(&mut self.planned).into_iter().partition(|planned| planned.at <= now);
+        self.planned = later;
+        let due: Vec<Planned> = due;
+        for planned in due {
+            self.world.files.catch_up();
+            self.world.host.raise_virq(planned.domain, planned.virq);
+            self.world.files.settle_woken();
+        }
+    }
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The system calls that have no safe wrapper elsewhere, each wrapped once.
+//!
+//! Everything here is a thin, typed door: no policy, no state.
+
+// UNSAFETY: raw system calls, and memory that another process writes.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+use crate::node::Facts;
+
+/// One instruction of a classic BPF program.
+pub use libc::sock_filter as Instruction;
+/// What the kernel reports of a trapped call.
+pub use libc::seccomp_notif as Notification;
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Installs a seccomp filter on the calling thread and returns its listener's number.
+pub fn install_filter(program: &[Instruction], flags: libc::c_ulong) -> io::Result<OwnedFd> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: `program` points at `len` instructions that live over the call; the kernel copies them.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    })?;
+    // SAFETY: with NEW_LISTENER the call returns a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Forks the process, which must have a single thread. `Ok(None)` in the child.
+pub fn fork() -> io::Result<Option<i32>> {
+    // SAFETY: the launcher has a single thread whenever it forks, so the child may run any code.
+    let pid = unsafe { libc::fork() };
+    match check(pid.into())? {
+        0 => Ok(None),
+        pid => Ok(Some(pid as i32)),
+    }
+}
+
+/// Ends the process at once, without running what would run at exit.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// `prctl(option, value)` for the options that take one integer.
+pub fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: the options used take integers only.
+    check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)
+}
+
+/// Waits for a notification. It may block although the descriptor was readable: the trapped call can
+/// be gone by now (see `listener`).
+pub fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
+    // SAFETY: an all-zero notification is valid, and the kernel asks for zeroes.
+    let mut notification: Notification = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `seccomp_notif` at the pointer.
+    let result = unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification)
+    };
+    if result < 0 { Err(errno()) } else { Ok(notification) }
+}
+
+/// Answers a notification.
+pub fn respond(listener: BorrowedFd<'_>, response: &libc::seccomp_notif_resp) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one `seccomp_notif_resp` at the pointer.
+    let result = unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, std::ptr::from_ref(response))
+    };
+    if result < 0 { Err(errno()) } else { Ok(()) }
+}
+
+/// Whether the trapped call still waits.
+pub fn is_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the kernel reads one `u64` at the pointer.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+}
+
+/// Puts a copy of `fd` into the trapped process and answers the call with its number.
+///
+/// `number` is the number it must get (what stands there is replaced), or `None` for the lowest free one.
+pub fn add_fd_and_respond(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    fd: BorrowedFd<'_>,
+    number: Option<u32>,
+    close_on_exec: bool,
+) -> Result<(), Errno> {
+    let set = if number.is_some() { libc::SECCOMP_ADDFD_FLAG_SETFD } else { 0 };
+    let request = libc::seccomp_notif_addfd {
+        id,
+        flags: (set | libc::SECCOMP_ADDFD_FLAG_SEND) as u32,
+        srcfd: fd.as_raw_fd() as u32,
+        newfd: number.unwrap_or(0),
+        newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
+    };
+    // SAFETY: the kernel reads one `seccomp_notif_addfd` at the pointer.
+    let result = unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request)
+    };
+    if result < 0 { Err(errno()) } else { Ok(()) }
+}
+
+/// Reads another process's memory: the bytes up to the first one that cannot be read.
+pub fn read_memory(thread: i32, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
+    // SAFETY: the local vector is the exclusive buffer; the remote one is checked by the kernel.
+    let count = unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    usize::try_from(count).map_err(|_| errno())
+}
+
+/// Writes another process's memory, as far as it is writable there.
+pub fn write_memory(thread: i32, address: u64, bytes: &[u8]) -> Result<usize, Errno> {
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
+    // SAFETY: the kernel only reads the local vector; the remote one is checked by the kernel.
+    let count = unsafe { libc::process_vm_writev(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    usize::try_from(count).map_err(|_| errno())
+}
+
+/// Opens a pidfd for a thread; before Linux 6.9 only thread group leaders have one (EINVAL).
+pub fn pidfd_of_thread(thread: i32) -> Result<OwnedFd, Errno> {
+    pidfd_open(thread, libc::O_EXCL as u32)
+}
+
+/// Opens a pidfd for a process.
+pub fn pidfd_of_process(process: i32) -> Result<OwnedFd, Errno> {
+    pidfd_open(process, 0)
+}
+
+fn pidfd_open(id: i32, flags: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes integers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, id, flags) };
+    if fd < 0 {
+        return Err(errno());
+    }
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Takes a copy of a descriptor of another process.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes integers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+    if fd < 0 {
+        return Err(errno());
+    }
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// The bytes that a read of this pipe would find.
+pub fn bytes_available(pipe: impl AsFd) -> Result<u64, Errno> {
+    rustix::io::ioctl_fionread(pipe)
+}
+
+/// Signals of the launcher, as a descriptor; they must be blocked.
+pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
+    let set = signal_set(signals);
+    // SAFETY: `set` is initialised.
+    let fd = check(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) }.into())?;
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Takes the next signal's number off a signal descriptor.
+pub fn next_signal(fd: BorrowedFd<'_>) -> Option<i32> {
+    let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+    let count = rustix::io::read(fd, &mut info[..]).ok()?;
+    // The signal's number is the first field.
+    (count == info.len()).then(|| i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
+}
+
+fn signal_set(signals: &[i32]) -> libc::sigset_t {
+    // SAFETY: an all-zero set is a valid value to initialise.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a valid set.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for &signal in signals {
+        // SAFETY: `set` is initialised; a bad number is refused with an error.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    set
+}
+
+/// Blocks signals and returns the mask that was in force.
+pub fn block_signals(signals: &[i32]) -> libc::sigset_t {
+    let set = signal_set(signals);
+    let mut old = signal_set(&[]);
+    // SAFETY: both sets are initialised.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, &raw mut old) };
+    old
+}
+
+/// Puts a signal mask in force.
+pub fn set_signal_mask(mask: &libc::sigset_t) {
+    // SAFETY: `mask` is an initialised set; no old mask is asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, std::ptr::from_ref(mask), std::ptr::null_mut()) };
+}
+
+/// Sets a signal's disposition to "ignore" or back to its default, and returns whether it was ignored.
+pub fn ignore_signal(signal: i32, ignore: bool) -> bool {
+    let action = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: no handler function is installed.
+    unsafe { libc::signal(signal, action) == libc::SIG_IGN }
+}
+
+/// Lets a signal interrupt blocking calls of this process and do nothing else.
+pub fn interrupt_on(signal: i32) {
+    extern "C" fn nothing(_: i32) {}
+    // SAFETY: an all-zero action is a valid value to fill in.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+    // SAFETY: the handler does nothing, so it is safe at any point; no SA_RESTART, it must interrupt.
+    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+}
+
+/// Sends a signal.
+pub fn kill(process: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: takes integers only.
+    check(unsafe { libc::kill(process, signal) }.into()).map(drop)
+}
+
+/// What became of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It ended with this status.
+    Exited(i32),
+    /// It was killed by this signal.
+    Killed(i32),
+    /// It was stopped by this signal.
+    Stopped(i32),
+    /// It goes on.
+    Continued,
+}
+
+/// The next change of any child, without waiting. `Err` when there is no child.
+pub fn child_change(block: bool) -> io::Result<Option<(i32, Change)>> {
+    let mut status = 0;
+    let flags = libc::WUNTRACED | libc::WCONTINUED | if block { 0 } else { libc::WNOHANG };
+    // SAFETY: the kernel writes one `int` at the pointer.
+    let pid = check(unsafe { libc::waitpid(-1, &raw mut status, flags) }.into())? as i32;
+    Ok((pid != 0).then(|| (pid, decode_status(status))))
+}
+
+fn decode_status(status: i32) -> Change {
+    if libc::WIFSTOPPED(status) {
+        Change::Stopped(libc::WSTOPSIG(status))
+    } else if libc::WIFCONTINUED(status) {
+        Change::Continued
+    } else if libc::WIFSIGNALED(status) {
+        Change::Killed(libc::WTERMSIG(status))
+    } else {
+        Change::Exited(libc::WEXITSTATUS(status))
+    }
+}
+
+/// Promises the kernel that neither this thread nor what it executes gains privileges.
+pub fn prctl_no_new_privileges() -> io::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// Makes this process the one that orphaned descendants go to.
+pub fn become_subreaper() -> io::Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// Executes a program, looked for in `PATH`; returns only the reason why it could not.
+pub fn execvp(arguments: &[std::ffi::CString]) -> io::Error {
+    let mut pointers: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+    let Some(&program) = pointers.first() else { return io::ErrorKind::InvalidInput.into() };
+    pointers.push(std::ptr::null());
+    // SAFETY: the strings are terminated, the list ends with a null pointer, both live over the call.
+    unsafe { libc::execvp(program, pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Interrupts blocking calls with SIGALRM every `microseconds`; 0 ends it.
+pub fn set_interval_timer(microseconds: libc::suseconds_t) {
+    let interval = libc::timeval { tv_sec: 0, tv_usec: microseconds };
+    let timer = libc::itimerval { it_interval: interval, it_value: interval };
+    // SAFETY: `timer` is initialised; no old value is asked for.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+}
+
+/// Dies as a child died: by the same signal, with its default action and without a core of our own.
+pub fn die_of(signal: i32) -> ! {
+    let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `no_core` is initialised.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
+    ignore_signal(signal, false);
+    set_signal_mask(&signal_set(&[]));
+    // SAFETY: takes an integer only.
+    unsafe { libc::raise(signal) };
+    exit_now(128 + signal)
+}
+
+/// The bytes that a `stat` call writes.
+pub fn stat_bytes(facts: &Facts, user: u32, group: u32) -> [u8; size_of::<libc::stat>()] {
+    // SAFETY: an all-zero `stat` is a valid value to fill in.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    let (major, minor) = facts.device;
+    stat.st_mode = facts.mode;
+    stat.st_nlink = 1;
+    stat.st_ino = facts.inode;
+    stat.st_uid = user;
+    stat.st_gid = group;
+    stat.st_rdev = libc::makedev(major, minor);
+    stat.st_size = facts.size as libc::off_t;
+    stat.st_blksize = 4096;
+    // SAFETY: the structure was zeroed, padding included, and any bytes are a valid array.
+    unsafe { std::mem::transmute(stat) }
+}
+
+/// The bytes that `statx` writes.
+pub fn statx_bytes(facts: &Facts, user: u32, group: u32) -> [u8; size_of::<libc::statx>()] {
+    // SAFETY: an all-zero `statx` is a valid value to fill in.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let (major, minor) = facts.device;
+    stat.stx_mask = libc::STATX_BASIC_STATS;
+    stat.stx_mode = facts.mode as u16;
+    stat.stx_nlink = 1;
+    stat.stx_ino = facts.inode;
+    stat.stx_uid = user;
+    stat.stx_gid = group;
+    stat.stx_rdev_major = major;
+    stat.stx_rdev_minor = minor;
+    stat.stx_size = facts.size;
+    stat.stx_blksize = 4096;
+    // SAFETY: the structure was zeroed, padding included, and any bytes are a valid array.
+    unsafe { std::mem::transmute(stat) }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the programs' calls act on: the host, the open device files, and the objects that stand for the other nodes.
+
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use evtchn_abi::{DomId, Errno};
+use evtchn_host::Host;
+use rustix::io::Errno as OsErrno;
+
+use crate::calls;
+use crate::files::{Files, PipeId};
+use crate::folders::Folders;
+use crate::node::Node;
+use crate::objects::Objects;
+use crate::trapped::{Answer, Trapped};
+use crate::warnings::Warnings;
+
+/// Everything that stopped calls can reach.
+pub struct World {
+    pub host: Host,
+    pub files: Files,
+    pub objects: Objects,
+    pub folders: Folders,
+    pub warnings: Warnings,
+    range: Range<u32>,
+    next: u32,
+}
+
+/// What one of a program's descriptors refers to.
+pub enum Thing {
+    /// A device file; the descriptor's copy goes with it.
+    Evtchn(PipeId, OwnedFd),
+    /// One of our other nodes.
+    Other(Node),
+    /// Something that is not ours.
+    Foreign,
+}
+
+impl World {
+    /// A world in which device files get descriptors in `range`.
+    pub fn new(host: Host, range: Range<u32>) -> Result<Self, OsErrno> {
+        Ok(Self {
+            host,
+            files: Files::new()?,
+            objects: Objects::new()?,
+            folders: Folders::default(),
+            warnings: Warnings::default(),
+            next: range.start,
+            range,
+        })
+    }
+
+    /// Answers a stopped call of a program of `domain`.
+    pub fn answer(&mut self, call: &mut Trapped<'_>, domain: DomId) {
+        // What happened before this call is accounted for before it.
+        self.files.catch_up();
+        let answer = calls::handle(self, call, domain);
+        self.files.settle_woken();
+        call.answer(answer);
+    }
+
+    /// What a descriptor refers to. `Err` is the answer for a program that cannot be looked at.
+    pub fn identify(&mut self, call: &mut Trapped<'_>, number: u32) -> Result<Thing, Answer> {
+        let copy = match call.descriptor(number) {
+            Ok(copy) => copy,
+            Err(OsErrno::PERM | OsErrno::ACCESS) => return Err(self.hidden(call)),
+            Err(_) => return Ok(Thing::Foreign),
+        };
+        let Ok(stat) = rustix::fs::fstat(&copy) else { return Ok(Thing::Foreign) };
+        if self.files.get(stat.st_ino).is_some() && is_pipe(&stat) {
+            return Ok(Thing::Evtchn(stat.st_ino, copy));
+        }
+        Ok(self.objects.node_of(&stat).map_or(Thing::Foreign, Thing::Other))
+    }
+
+    /// The answer to a call on a descriptor of a program that is not dumpable: it cannot be told whose descriptor
+    /// it is, but nothing else puts descriptors into our range.
+    fn hidden(&mut self, call: &Trapped<'_>) -> Answer {
+        if self.files.is_empty() {
+            return Answer::Continue;
+        }
+        self.warnings.not_dumpable(call.thread());
+        Answer::Error(Errno::EACCES)
+    }
+
+    /// A free number for a descriptor of ours, at least `lowest`; `None` when the range is used up.
+    pub fn free_number(&mut self, call: &mut Trapped<'_>, lowest: u32) -> Option<u32> {
+        let start = self.next.max(lowest).max(self.range.start);
+        let candidates = (start..self.range.end).chain(self.range.start.max(lowest)..start.min(self.range.end));
+        for number in candidates {
+            if matches!(call.descriptor(number), Err(OsErrno::BADF)) {
+                self.next = if number + 1 < self.range.end { number + 1 } else { self.range.start };
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
+fn is_pipe(stat: &rustix::fs::Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Starting and ending: statuses, signals, daemons, standard input and output.
+
+use std::path::Path;
+use std::time::Duration;
+
+use evtchn_programs_tests::{Launch, Scratch, Source, wait_until};
+use rustix::process::Signal;
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn shell(script: &str) -> Launch {
+    Launch::new(["--", "sh", "-c", script])
+}
+
+#[test]
+fn the_programs_exit_status_is_passed_on() {
+    for status in [0, 1, 7, 255] {
+        assert_eq!(
+            shell(&format!("exit {status}")).finish().status.code(),
+            Some(status)
+        );
+    }
+}
+
+#[test]
+fn a_programs_death_by_a_signal_is_passed_on() {
+    for (name, number) in [("KILL", 9), ("TERM", 15)] {
+        let finished = shell(&format!("kill -{name} $$")).finish();
+        assert_eq!(finished.shell_status(), 128 + number, "{finished}");
+    }
+}
+
+#[test]
+fn standard_input_and_output_are_the_programs() {
+    let input: Vec<u8> = (0..200_000)
+        .flat_map(|line: u32| format!("{line}\n").into_bytes())
+        .collect();
+    let finished = Launch::new(["--", "cat"]).input(&input).succeed();
+    assert_eq!(finished.stdout.as_bytes(), input);
+}
+
+#[test]
+fn output_and_complaints_stay_apart() {
+    let finished = shell("echo out; echo err >&2").succeed();
+    assert_eq!(
+        (finished.stdout.as_str(), finished.stderr.as_str()),
+        ("out\n", "err\n")
+    );
+}
+
+#[test]
+fn arguments_and_environment_arrive_unchanged() {
+    let args = [
+        "--",
+        "sh",
+        "-c",
+        "printf '<%s>' \"$VARIABLE\" \"$@\"",
+        "sh",
+        "a b",
+        "",
+        "--domain",
+        "--",
+        "*",
+    ];
+    let finished = Launch::new(args).env("VARIABLE", "x y").succeed();
+    assert_eq!(finished.stdout, "<x y><a b><><--domain><--><*>");
+}
+
+#[test]
+fn a_program_that_does_not_exist_is_named() {
+    let finished = Launch::new(["--", "/nonexistent/program"]).finish();
+    assert_ne!(finished.status.code(), Some(0), "{finished}");
+    assert!(
+        finished.stderr.contains("/nonexistent/program"),
+        "{finished}"
+    );
+}
+
+#[test]
+fn no_program_is_wrong_usage() {
+    assert_eq!(
+        Launch::new(["--domain", "1"]).finish().status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn programs_joined_by_and_run_side_by_side() {
+    let scratch = Scratch::new();
+    let meet = "echo > \"$0/$1\"; until [ -e \"$0/$2\" ]; do sleep 0.01; done; echo $1";
+    let dir = scratch.arg();
+    let both = [
+        "--", "sh", "-c", meet, &dir, "a", "b", "--and", "--domain", "3", "--", "sh", "-c", meet,
+        &dir, "b", "a",
+    ];
+    let finished = Launch::new(both).succeed();
+    let mut lines: Vec<_> = finished.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["a", "b"], "{finished}");
+}
+
+/// Starts a program that waits for ever, ends `evtchn` by a signal, and requires that the program ends too.
+fn program_ends_with(signal: Signal) {
+    let scratch = Scratch::new();
+    let running = Launch::new([
+        "--",
+        "sh",
+        "-c",
+        "echo $$ > \"$0/new\"; mv \"$0/new\" \"$0/pid\"; exec sleep 1000",
+        &scratch.arg(),
+    ])
+    .start();
+    assert!(
+        wait_until(SOON, || !scratch.read("pid").is_empty()),
+        "the program did not start"
+    );
+    let process = format!("/proc/{}", scratch.read("pid"));
+    running.signal(signal);
+    assert!(
+        wait_until(SOON, || ended(&process)),
+        "the program outlived evtchn"
+    );
+    assert_ne!(running.finish().shell_status(), 0);
+}
+
+/// Gone, or only waiting for its parent to take note.
+fn ended(process: &str) -> bool {
+    let status = std::fs::read_to_string(Path::new(process).join("status")).unwrap_or_default();
+    status.is_empty() || status.contains("State:\tZ")
+}
+
+#[test]
+fn programs_are_killed_when_evtchn_is_killed() {
+    program_ends_with(Signal::KILL);
+}
+
+#[test]
+fn programs_end_when_evtchn_is_asked_to_end() {
+    program_ends_with(Signal::TERM);
+}
+
+#[test]
+fn a_daemon_is_served_after_its_parent_has_ended() {
+    let scratch = Scratch::new();
+    let Some(program) = Source::new("daemon").compile(&scratch) else {
+        return;
+    };
+    let finished = Launch::new(["--domain", "0", "--", &program, &scratch.arg()]).succeed();
+    assert!(
+        wait_until(SOON, || scratch.read("result") == "1"),
+        "{finished}"
+    );
+}
+
+#[test]
+fn a_program_that_does_not_use_the_device_is_left_alone() {
+    let finished = shell("ls / >/dev/null && cat /proc/self/comm && test -c /dev/null").succeed();
+    assert_eq!(finished.stdout, "cat\n");
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `evtchn run`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use evtchn_abi::Virq;
+use evtchn_launch::{Config, Ending, Levels, LinuxLevel, Program, VirqAt, XenLevel};
+
+/// Runs programs with a working /dev/xen/evtchn.
+///
+/// Each program runs unmodified in a domain of a machine that lives as long as they do. Several programs are separated by `--and`; the
+/// last one is in the foreground: its exit status is the command's, and when it ends the others get SIGTERM, and SIGKILL 5 seconds later.
+#[derive(clap::Args)]
+#[command(override_usage = "evtchn run [OPTIONS] [--] PROGRAM [ARGS]... \
+    [--and [--domain N] [--virq N@MS] [--] PROGRAM [ARGS]...]...")]
+pub struct Args {
+    /// The release of Xen to answer like.
+    #[arg(long, value_enum, default_value = "4.17")]
+    xen: Xen,
+    /// The release of Linux whose driver to answer like.
+    #[arg(long, value_enum, default_value = "6.1")]
+    linux: Linux,
+    /// How many vCPUs each domain has.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    vcpus: u32,
+    #[command(flatten)]
+    program: ProgramArgs,
+}
+
+/// A program after `--and`.
+#[derive(Parser)]
+#[command(name = "evtchn run ... --and", no_binary_name = true)]
+struct Further {
+    #[command(flatten)]
+    program: ProgramArgs,
+}
+
+#[derive(clap::Args)]
+struct ProgramArgs {
+    /// The domain the program runs in, 0 to 32751. Domain 0 is privileged.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    domain: u32,
+    /// Raise the virtual interrupt N in the program's domain MS milliseconds after the start. May be repeated.
+    #[arg(long = "virq", value_name = "N@MS", value_parser = virq_at)]
+    virqs: Vec<VirqAt>,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Xen {
+    #[value(name = "4.17")]
+    V4_17,
+    Current,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Linux {
+    #[value(name = "6.1")]
+    V6_1,
+    #[value(name = "7.2")]
+    V7_2,
+}
+
+/// Runs the programs and tells how the foreground one ended.
+pub fn run(args: Args) -> anyhow::Result<Ending> {
+    let levels = Levels {
+        xen: match args.xen {
+            Xen::V4_17 => XenLevel::Xen4_17,
+            Xen::Current => XenLevel::Current,
+        },
+        linux: match args.linux {
+            Linux::V6_1 => LinuxLevel::Linux6_1,
+            Linux::V7_2 => LinuxLevel::Linux7_2,
+        },
+    };
+    let config = Config { programs: programs(args.program), vcpus: args.vcpus, levels };
+    evtchn_launch::run(&config).context("run")
+}
+
+/// The first program, and those after each `--and`. A mistake there ends the command with its usage.
+fn programs(first: ProgramArgs) -> Vec<Program> {
+    let ProgramArgs { domain, virqs, command } = first;
+    let mut groups = command.split(|word| word == "--and").map(<[OsString]>::to_vec);
+    let argv = groups.next().unwrap_or_default();
+    let further = groups.map(|group| {
+        let Further { program } = Further::parse_from(group);
+        Program { domain: program.domain, argv: program.command, virqs: program.virqs }
+    });
+    std::iter::once(Program { domain, argv, virqs }).chain(further).collect()
+}
+
+fn virq_at(text: &str) -> Result<VirqAt, String> {
+    let (virq, milliseconds) = text.split_once('@').ok_or("the form is N@MS, for example 3@500")?;
+    let virq = virq.parse().map(Virq).map_err(|_| format!("{virq} is not a VIRQ's number"))?;
+    let after = milliseconds.parse().map(Duration::from_millis).map_err(|_| format!("{milliseconds} is not a number"))?;
+    Ok(VirqAt { virq, after })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Parser)]
+    struct Whole {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &[&str]) -> Vec<Program> {
+        programs(Whole::parse_from([&["run"], words].concat()).args.program)
+    }
+
+    #[test]
+    fn programs_are_separated_by_and() {
+        let parsed = parse(&["--domain", "1", "--", "a", "--x", "--and", "--domain", "2", "b", "--domain", "3"]);
+        assert_eq!(parsed.len(), 2);
+        assert_eq!((parsed[0].domain, &parsed[0].argv[..]), (1, &["a".into(), "--x".into()][..]));
+        assert_eq!((parsed[1].domain, parsed[1].argv.len()), (2, 3));
+    }
+
+    #[test]
+    fn a_virq_has_a_number_and_a_time() {
+        assert_eq!(virq_at("3@500"), Ok(VirqAt { virq: Virq(3), after: Duration::from_millis(500) }));
+        assert!(virq_at("3").is_err() && virq_at("x@1").is_err() && virq_at("3@x").is_err());
+    }
+}
