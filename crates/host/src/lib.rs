@@ -9,6 +9,7 @@ mod machine;
 mod version;
 
 pub use evtchn_device::node::OpenFlags;
+pub use evtchn_device::transfer::MAX_BYTES;
 pub use evtchn_device::{Fault as UserFault, Level as LinuxLevel, UserArgument, ports_in, whole_bytes};
 pub use evtchn_engine::{Fault, GuestMemory, Level as XenLevel};
 pub use file::{DeviceFile, Readable, Wake};

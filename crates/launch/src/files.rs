@@ -94,9 +94,6 @@ impl Files {
 
     /// Accounts for everything that programs did natively until now: closes have happened, consumed ports are gone.
     pub fn catch_up(&mut self) {
-        if self.open.is_empty() {
-            return;
-        }
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut touched = Vec::new();
         let mut all = false;

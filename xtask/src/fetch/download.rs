@@ -12,6 +12,9 @@ use thiserror::Error;
 /// Seconds without progress after which a server counts as unreachable.
 const TIMEOUT: &str = "15";
 
+/// The name under which apt itself is remembered as a place.
+const APT: &str = "apt";
+
 /// Why a file could not be had from one place.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Failure {
@@ -104,6 +107,19 @@ impl Downloader {
         }
         outcome
     }
+
+    /// Has the machine's own apt fetch a package into the empty folder `to`, from wherever it is configured to. Nothing of apt's
+    /// state changes. Fails if apt does not know that version.
+    pub fn by_apt(&mut self, name: &str, version: &str, to: &Path) -> Result<PathBuf, Failure> {
+        if let Some(failure) = self.dead.get(APT) {
+            return Err(failure.clone());
+        }
+        let outcome = apt_download(&format!("{name}={version}"), to);
+        if let Err(failure @ (Failure::Unreachable(_) | Failure::NoTool)) = &outcome {
+            self.dead.insert(APT.to_owned(), failure.clone());
+        }
+        outcome
+    }
 }
 
 /// Asks each installed tool, so that a passing trouble is met three times before it counts; the first that gets the file or a clear "not found" decides.
@@ -130,25 +146,41 @@ fn attempt(tool: Tool, url: &str, to: &Path) -> io::Result<Result<(), Failure>> 
     Ok(Err(classify(&String::from_utf8_lossy(&output.stderr))))
 }
 
-/// Has the machine's own apt fetch a package into the empty folder `to`, from wherever it is configured to; `None` if it does not
-/// know that version. Nothing of apt's state changes.
-pub fn by_apt(name: &str, version: &str, to: &Path) -> Option<PathBuf> {
+fn apt_download(package: &str, to: &Path) -> Result<PathBuf, Failure> {
     let mut apt = Command::new("apt-get");
     apt.args([
         "-q",
         "-o",
         "APT::Sandbox::User=root",
-        "download",
-        &format!("{name}={version}"),
+        "-o",
+        "Acquire::Retries=0",
     ]);
-    let fetched = apt.current_dir(to).output().ok()?.status.success();
-    let file = fs::read_dir(to).ok()?.next()?.ok()?.path();
-    fetched.then_some(file)
+    apt.args([
+        "-o",
+        &format!("Acquire::http::Timeout={TIMEOUT}"),
+        "download",
+        package,
+    ]);
+    let output = apt
+        .env("LC_ALL", "C")
+        .current_dir(to)
+        .output()
+        .map_err(|_| Failure::NoTool)?;
+    let file = fs::read_dir(to)
+        .ok()
+        .and_then(|mut files| Some(files.next()?.ok()?.path()));
+    match file {
+        Some(file) if output.status.success() => Ok(file),
+        _ => Err(classify(&String::from_utf8_lossy(&output.stderr))),
+    }
 }
 
-/// What a tool's complaint means. All three print the number of the HTTP status.
+/// What a tool's complaint means. All print the number of the HTTP status; apt says in words that it does not know a package.
 fn classify(complaint: &str) -> Failure {
-    if complaint.contains("404") {
+    if ["404", "was not found", "Unable to locate"]
+        .iter()
+        .any(|words| complaint.contains(words))
+    {
         return Failure::NotFound;
     }
     let line = complaint
@@ -167,7 +199,8 @@ mod tests {
         let apt = "E: Failed to fetch http://h/f  404  Not Found [IP: 192.0.2.1 80]\nE: Download Failed\n";
         let curl = "curl: (22) The requested URL returned error: 404\n";
         let wget = "http://h/f:\n2026-01-01 00:00:00 ERROR 404: Not Found.\n";
-        for complaint in [apt, curl, wget] {
+        let unknown = "E: Version '2' for 'a' was not found\n";
+        for complaint in [apt, curl, wget, unknown] {
             assert_eq!(classify(complaint), Failure::NotFound);
         }
     }

@@ -228,7 +228,7 @@ impl Search<'_> {
         Err(reasons.into_iter().next().unwrap_or_default())
     }
 
-    fn ask_apt(&self, name: &str, candidate: &Candidate) -> Result<()> {
+    fn ask_apt(&mut self, name: &str, candidate: &Candidate) -> Result<()> {
         let folder = self.store.scratch(&candidate.sha256);
         fs::create_dir(&folder)?;
         let file =

@@ -53,12 +53,12 @@ fn read_stretch(
     to: Stretch,
 ) -> Result<Option<usize>, Errno> {
     let file = world.files.get(id).ok_or(Errno::EBADF)?;
-    match file.device.readable(to.length) {
-        Readable::Nothing => return Ok(Some(0)),
-        Readable::Overflowed => return Err(Errno::EFBIG),
-        // With room for one port only, or one port there, the pipe has the answer.
-        Readable::Empty | Readable::Ports(1) => return Ok(None),
-        Readable::Ports(_) => {}
+    match (file.device.readable(to.length), file.device.readable(evtchn_host::MAX_BYTES)) {
+        (Readable::Nothing, _) => return Ok(Some(0)),
+        (Readable::Overflowed, _) => return Err(Errno::EFBIG),
+        // The pipe holds the only port there is. If it held the first of several, taking it would make an edge of the next.
+        (Readable::Empty, _) | (_, Readable::Ports(1)) => return Ok(None),
+        _ => {}
     }
     if !call.is_waiting() {
         return Err(Errno::EINTR);
