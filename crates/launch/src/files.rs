@@ -4,7 +4,7 @@
 //! A file stays here until its last descriptor is closed anywhere. What programs do to the pipes natively (read
 //! one port, write on a descriptor that the filter does not know, close) arrives through one inotify descriptor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use evtchn_abi::{DomId, Errno, Port};
 use evtchn_host::{DeviceFile, Host};
+use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::OFlags;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno as OsErrno;
@@ -37,6 +38,10 @@ pub struct Files {
     open: HashMap<PipeId, OpenFile>,
     by_watch: HashMap<i32, PipeId>,
     notices: OwnedFd,
+    /// Files that somebody has closed; perhaps it was the last close.
+    suspects: HashSet<PipeId>,
+    /// An epoll set of the suspects' pipes.
+    hangups: OwnedFd,
     slots: Slots,
     /// Files whose ring turned from empty to not empty.
     woken: Receiver<PipeId>,
@@ -51,15 +56,17 @@ impl Files {
             open: HashMap::new(),
             by_watch: HashMap::new(),
             notices: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            suspects: HashSet::new(),
+            hangups: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             slots: Slots::default(),
             woken,
             waker,
         })
     }
 
-    /// Readable when a program has done something natively.
-    pub fn notices(&self) -> BorrowedFd<'_> {
-        self.notices.as_fd()
+    /// Descriptors of which one is readable when a program has done something natively.
+    pub fn sources(&self) -> [BorrowedFd<'_>; 2] {
+        [self.notices.as_fd(), self.hangups.as_fd()]
     }
 
     /// The file of a pipe.
@@ -109,11 +116,12 @@ impl Files {
             touched = self.open.keys().map(|&id| (id, true)).collect();
         }
         for (id, closed) in touched {
-            self.absorb(id);
             if closed {
-                self.release_if_abandoned(id);
+                self.suspect(id);
             }
+            self.absorb(id);
         }
+        self.release_abandoned();
         self.settle_woken();
     }
 
@@ -146,14 +154,37 @@ impl Files {
         }
     }
 
-    fn release_if_abandoned(&mut self, id: PipeId) {
-        let Some(file) = self.open.get_mut(&id) else { return };
-        if !file.readiness.is_abandoned() {
+    /// A program was seen to have a file.
+    pub fn trust(&mut self, id: PipeId) {
+        if !self.suspects.remove(&id) {
             return;
         }
-        if let Some(file) = self.open.remove(&id) {
-            self.by_watch.remove(&file.watch);
-            let _ = inotify::remove_watch(&self.notices, file.watch);
+        if let Some(file) = self.open.get_mut(&id) {
+            file.readiness.trust();
+            // It was put there when the file became suspect.
+            let _ = epoll::delete(&self.hangups, file.readiness.reader());
+        }
+    }
+
+    fn suspect(&mut self, id: PipeId) {
+        let Some(file) = self.open.get_mut(&id) else { return };
+        file.readiness.suspect();
+        if self.suspects.insert(id) {
+            // A hang-up is reported whether asked for or not. Without memory for it, the next call finds it.
+            let data = EventData::new_u64(id);
+            let _ = epoll::add(&self.hangups, file.readiness.reader(), data, EventFlags::empty());
+        }
+    }
+
+    fn release_abandoned(&mut self) {
+        let abandoned = |id: &PipeId| self.open.get(id).is_none_or(|file| file.readiness.is_abandoned());
+        let abandoned: Vec<PipeId> = self.suspects.iter().copied().filter(abandoned).collect();
+        for id in abandoned {
+            self.suspects.remove(&id);
+            if let Some(file) = self.open.remove(&id) {
+                self.by_watch.remove(&file.watch);
+                let _ = inotify::remove_watch(&self.notices, file.watch);
+            }
         }
     }
 }

@@ -49,15 +49,15 @@ pub struct Program {
     pub domain: u32,
     /// Its name, and its arguments.
     pub argv: Vec<OsString>,
-    /// VIRQs to raise in its domain.
-    pub virqs: Vec<VirqAt>,
+    /// VIRQs to raise in its domain while it runs.
+    pub virqs: Vec<PeriodicVirq>,
 }
 
-/// A VIRQ to raise some time after the start.
+/// A VIRQ that is raised again and again, on vCPU 0 of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VirqAt {
+pub struct PeriodicVirq {
     /// Which.
     pub virq: Virq,
-    /// When.
-    pub after: Duration,
+    /// How much time goes by before the first, and between two; at least a millisecond.
+    pub every: Duration,
 }

@@ -21,8 +21,13 @@
 //!
 //! # Key operations
 //! [`Readiness::look`] reports what happened natively since the last look, [`Readiness::settle`] makes the pipe agree with the ring.
-//! Between the two the caller accounts for what was found. A program's end is held nowhere in the supervisor; the last close
-//! of it anywhere shows as hang-up once the supervisor's writer is gone too, so the writer is dropped when inotify tells of a close.
+//! Between the two the caller accounts for what was found.
+//!
+//! # The last close
+//! The program's end is held nowhere in the supervisor, so its last close anywhere shows as a hang-up of the reader, once the supervisor's
+//! writer is gone too. Opening a writer for every token would cost more than all the rest of a call. So the writer is kept until
+//! inotify tells that somebody has closed the pipe. That comes *before* the hang-up, and for every other opening of the pipe too, so the file is only
+//! *suspect* then: writers are opened for the moment of each token until either the hang-up comes or a program is seen to have the file.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -44,6 +49,7 @@ pub struct Readiness {
     writer: Option<OwnedFd>,
     slot: Slot,
     has_token: bool,
+    suspect: bool,
 }
 
 /// What happened to the pipe while nobody looked.
@@ -63,7 +69,7 @@ impl Readiness {
         let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
         let program = reopen(reader.as_fd(), OFlags::RDWR | flags)?;
         drop(first_writer);
-        Ok((Self { reader, writer: None, slot: slots.take()?, has_token: false }, program))
+        Ok((Self { reader, writer: None, slot: slots.take()?, has_token: false, suspect: false }, program))
     }
 
     /// The number that identifies the pipe in the kernel.
@@ -120,13 +126,15 @@ impl Readiness {
         if self.has_token && sys::bytes_available(&self.reader)? >= TOKEN {
             return Ok(());
         }
-        if self.writer.is_none() {
-            self.writer = Some(reopen(self.reader.as_fd(), OFlags::WRONLY | OFlags::NONBLOCK)?);
-        }
-        if let Some(writer) = &self.writer {
-            self.slot.put(writer.as_fd())?;
-        }
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => reopen(self.reader.as_fd(), OFlags::WRONLY | OFlags::NONBLOCK)?,
+        };
+        self.slot.put(writer.as_fd())?;
         self.has_token = true;
+        if !self.suspect {
+            self.writer = Some(writer);
+        }
         Ok(())
     }
 
@@ -141,9 +149,24 @@ impl Readiness {
         }
     }
 
-    /// Whether the program's end is closed everywhere. Drops the writer, which would hide it.
-    pub fn is_abandoned(&mut self) -> bool {
+    /// Somebody has closed the pipe, or is about to: keep no writer, so that a hang-up shows.
+    pub fn suspect(&mut self) {
+        self.suspect = true;
         self.writer = None;
+    }
+
+    /// A program has its end still.
+    pub fn trust(&mut self) {
+        self.suspect = false;
+    }
+
+    /// What shows the hang-up.
+    pub fn reader(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+
+    /// Whether the program's end is closed everywhere. Only a suspect's hang-up is sure to show.
+    pub fn is_abandoned(&self) -> bool {
         let mut ends = [PollFd::new(&self.reader, PollFlags::empty())];
         let found = poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
         found.is_ok() && ends[0].revents().contains(PollFlags::HUP)
@@ -236,6 +259,8 @@ mod tests {
         pipe.settle(Some(7)).unwrap();
         let copy = rustix::io::dup(&program).unwrap();
         drop(program);
+        pipe.suspect();
+        pipe.settle(Some(7)).unwrap();
         assert!(!pipe.is_abandoned());
         drop(copy);
         assert!(pipe.is_abandoned());

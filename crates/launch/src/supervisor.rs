@@ -32,7 +32,7 @@ const INTERRUPT_MICROSECONDS: libc::suseconds_t = 50_000;
 /// What a descriptor of the event loop is; listeners have their number.
 const SIGNALS: u64 = u64::MAX;
 const FRONT: u64 = u64::MAX - 1;
-const NOTICES: u64 = u64::MAX - 2;
+const NATIVE: u64 = u64::MAX - 2;
 
 /// Starts the programs and serves them until the last process is gone.
 pub fn run(config: &Config, inherited: &Inherited, front: &OwnedFd) -> Result<Ending, LaunchError> {
@@ -69,9 +69,10 @@ struct Served {
     domain: DomId,
 }
 
-/// A VIRQ to raise later.
+/// A VIRQ to raise again and again.
 struct Planned {
     at: Instant,
+    every: Duration,
     domain: DomId,
     virq: Virq,
 }
@@ -99,7 +100,9 @@ impl<'a> Supervisor<'a> {
         let watch = |fd, id| epoll::add(&events, fd, EventData::new_u64(id), EventFlags::IN);
         watch(signals.as_fd(), SIGNALS).map_err(std::io::Error::from)?;
         watch(front.as_fd(), FRONT).map_err(std::io::Error::from)?;
-        watch(world.files.notices(), NOTICES).map_err(std::io::Error::from)?;
+        for source in world.files.sources() {
+            watch(source, NATIVE).map_err(std::io::Error::from)?;
+        }
         Ok(Self {
             world,
             handles: Handles::default(),
@@ -125,9 +128,11 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    fn schedule(&mut self, domain: DomId, virqs: &[crate::VirqAt]) {
+    fn schedule(&mut self, domain: DomId, virqs: &[crate::PeriodicVirq]) {
         let now = Instant::now();
-        self.planned.extend(virqs.iter().map(|virq| Planned { at: now + virq.after, domain, virq: virq.virq }));
+        self.planned.extend(virqs.iter().map(|&crate::PeriodicVirq { virq, every }| {
+            Planned { at: now + every, every, domain, virq }
+        }));
     }
 
     fn serve(&mut self) -> Result<Ending, LaunchError> {
@@ -155,7 +160,7 @@ impl<'a> Supervisor<'a> {
         match event.data.u64() {
             SIGNALS => self.take_signals(),
             FRONT => self.front_has_died(),
-            NOTICES => self.world.files.catch_up(),
+            NATIVE => self.world.files.catch_up(),
             listener => self.serve_listener(listener as usize, event.flags),
         }
     }
@@ -184,9 +189,7 @@ impl<'a> Supervisor<'a> {
     /// The last process under a filter is gone: its domain loses a member.
     fn nobody_left(&mut self, index: usize) {
         let Some(served) = self.served.get_mut(index).and_then(Option::take) else { return };
-        self.world.files.catch_up();
-        self.world.host.leave(served.domain);
-        self.world.files.settle_woken();
+        self.world.leave(served.domain);
     }
 
     fn take_signals(&mut self) {
@@ -255,13 +258,12 @@ impl<'a> Supervisor<'a> {
             self.kill_at = None;
             processes::signal_descendants(libc::SIGKILL);
         }
-        let (due, later) = std::mem::take(&mut self.planned).into_iter().partition(|planned| planned.at <= now);
-        self.planned = later;
-        let due: Vec<Planned> = due;
-        for planned in due {
-            self.world.files.catch_up();
-            self.world.host.raise_virq(planned.domain, planned.virq);
-            self.world.files.settle_woken();
+        for planned in &mut self.planned {
+            if planned.at <= now {
+                // Periods that were missed are not made up for.
+                planned.at = now + planned.every;
+                self.world.raise_virq(planned.domain, planned.virq);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
-use evtchn_abi::{DomId, Errno};
+use evtchn_abi::{DomId, Errno, Virq};
 use evtchn_host::Host;
 use rustix::io::Errno as OsErrno;
 
@@ -60,6 +60,20 @@ impl World {
         call.answer(answer);
     }
 
+    /// Raises a VIRQ in a domain; dropped if it is not bound.
+    pub fn raise_virq(&mut self, domain: DomId, virq: Virq) {
+        self.files.catch_up();
+        self.host.raise_virq(domain, virq);
+        self.files.settle_woken();
+    }
+
+    /// A program's last process is gone: its domain loses a member.
+    pub fn leave(&mut self, domain: DomId) {
+        self.files.catch_up();
+        self.host.leave(domain);
+        self.files.settle_woken();
+    }
+
     /// What a descriptor refers to. `Err` is the answer for a program that cannot be looked at.
     pub fn identify(&mut self, call: &mut Trapped<'_>, number: u32) -> Result<Thing, Answer> {
         let copy = match call.descriptor(number) {
@@ -69,6 +83,7 @@ impl World {
         };
         let Ok(stat) = rustix::fs::fstat(&copy) else { return Ok(Thing::Foreign) };
         if self.files.get(stat.st_ino).is_some() && is_pipe(&stat) {
+            self.files.trust(stat.st_ino);
             return Ok(Thing::Evtchn(stat.st_ino, copy));
         }
         Ok(self.objects.node_of(&stat).map_or(Thing::Foreign, Thing::Other))

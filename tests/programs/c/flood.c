@@ -1,25 +1,44 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* flood opens: opens until EMFILE. flood ports: binds until ENOSPC. flood processes: many processes at once.
+/* flood opens: opens until EMFILE. flood few: the same with a low limit. flood ports: binds until ENOSPC. flood processes: many processes at once.
  * What was there before keeps working, and what is given back can be had again. */
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "device.h"
 
+static void limit_descriptors(rlim_t count)
+{
+    struct rlimit limit = { count, count };
+    GIVES(0, setrlimit(RLIMIT_NOFILE, &limit));
+}
+
 static void opens(void)
 {
-    struct rlimit limit = { 100, 100 };
-    GIVES(0, setrlimit(RLIMIT_NOFILE, &limit));
-    int first = device(0), second = device(0), last = second, fd;
+    limit_descriptors(1024);
+    int first = device(0), second = device(0), last = second, count = 2, fd;
     struct channel c = channel(first, second, 0);
     errno = 0;
     while ((fd = open(NODE, O_RDWR)) >= 0)
-        last = fd;
+        last = fd, count++;
     CHECK(errno == EMFILE);
-    GIVES(99, last);
+    CHECK(count >= 200);
     passes(first, second, c);
     GIVES(0, close(last));
-    GIVES(99, open(NODE, O_RDWR));
+    GIVES(last, open(NODE, O_RDWR));
+    passes(first, second, c);
+}
+
+/* Most programs that lower their limit do so first thing. */
+static void few_descriptors(void)
+{
+    limit_descriptors(20);
+    int first = device(0), second = device(0), count = 2;
+    struct channel c = channel(first, second, 0);
+    passes(first, second, c);
+    while (open(NODE, O_RDWR) >= 0)
+        count++;
+    CHECK(errno == EMFILE);
+    CHECK(count > 10 && count < 20);
     passes(first, second, c);
 }
 
@@ -71,6 +90,8 @@ int main(int argc, char **argv)
     CHECK(argc == 2);
     if (!strcmp(argv[1], "opens"))
         opens();
+    else if (!strcmp(argv[1], "few"))
+        few_descriptors();
     else if (!strcmp(argv[1], "ports"))
         ports();
     else

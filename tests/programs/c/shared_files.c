@@ -36,12 +36,13 @@ static void reused_number(void)
     GIVES(0, close(fd));
     REFUSED(EBADF, bind_virq(fd, 8));
     GIVES(0, pipe(pipes));
-    GIVES(fd, pipes[0]);
+    GIVES(fd, dup2(pipes[0], fd));
     REFUSED(ENOTTY, bind_virq(fd, 8));
     GIVES(4, write(pipes[1], "pipe", 4));
     char text[4];
     GIVES(4, read(fd, text, 4));
     GIVES(0, memcmp(text, "pipe", 4));
+    close(fd);
     close(pipes[0]);
     close(pipes[1]);
 }

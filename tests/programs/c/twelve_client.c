@@ -41,7 +41,8 @@ int main(int argc, char **argv)
     GIVES(0, xenevtchn_notify(h, port));
     take(dir, "served");
     GIVES(0, xenevtchn_close(h));
-    give(dir, "gone", 1);
     puts("client done");
+    GIVES(0, fflush(stdout));
+    give(dir, "gone", 1);
     return 0;
 }

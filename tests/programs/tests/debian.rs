@@ -38,10 +38,9 @@ fn all_twelve_library_calls_work_between_two_domains() {
         return;
     };
     let dir = scratch.arg();
-    let both = [
-        "--domain", "1", "--", &server, &dir, "2", "--and", "--domain", "2", "--", &client, &dir,
-        "1",
-    ];
+    let client = ["--domain", "2", "--", &client, &dir, "1"];
+    let server = ["--domain", "1", "--", &server, &dir, "2"];
+    let both = [&client[..], &["--and"], &server].concat();
     let finished = Launch::new(both).succeed();
     assert!(
         finished.stdout.contains("server done\n") && finished.stdout.contains("client done\n"),

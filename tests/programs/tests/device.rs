@@ -39,6 +39,11 @@ fn opening_until_no_descriptor_is_left_harms_no_open_file() {
 }
 
 #[test]
+fn a_program_that_lowers_its_limit_of_descriptors_is_served() {
+    prints_ok("flood", &["few"]);
+}
+
+#[test]
 fn binding_until_no_port_is_left_harms_no_bound_port() {
     prints_ok("flood", &["ports"]);
 }
@@ -89,14 +94,14 @@ fn a_static_program_is_served() {
 
 #[test]
 fn a_program_that_is_not_dumpable_gets_answers() {
-    let Some(finished) = run("not_dumpable", &[]) else {
-        return;
-    };
-    assert!(
-        ["served\n", "refused\n"].contains(&finished.stdout.as_str()),
-        "{finished}"
-    );
-    skip_if_refused(&finished);
+    for moment in ["first", "later"] {
+        let Some(finished) = run("not_dumpable", &[moment]) else {
+            return;
+        };
+        let answer = finished.stdout.as_str();
+        assert!(["served\n", "refused\n"].contains(&answer), "{finished}");
+        skip_if_refused(&finished);
+    }
 }
 
 /// Who may read such a program's memory depends on the user and the kernel, so both answers are right; say which one it was.
@@ -107,12 +112,13 @@ fn skip_if_refused(finished: &Finished) {
 }
 
 #[test]
-fn a_virq_comes_as_often_as_it_was_asked_for() {
+fn a_virq_comes_at_each_moment_that_was_asked_for() {
     let scratch = Scratch::new();
     let Some(program) = Source::new("virq_counter").compile(&scratch) else {
         return;
     };
-    let finished = Launch::new(["--virq", "12@20", "--", &program, "12", "5"]).succeed();
+    let moments = ["--virq", "12@400", "--virq", "12@800", "--virq", "12@1200"];
+    let finished = Launch::new([&moments[..], &["--", &program, "12", "3"]].concat()).succeed();
     assert_eq!(finished.stdout, "counted\n", "{finished}");
 }
 

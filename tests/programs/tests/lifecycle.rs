@@ -86,18 +86,29 @@ fn no_program_is_wrong_usage() {
 }
 
 #[test]
-fn programs_joined_by_and_run_side_by_side() {
+fn programs_joined_by_and_run_side_by_side_and_the_last_one_decides() {
     let scratch = Scratch::new();
-    let meet = "echo > \"$0/$1\"; until [ -e \"$0/$2\" ]; do sleep 0.01; done; echo $1";
+    let wait = "until [ -e \"$0/b\" ]; do sleep 0.01; done; echo a; echo > \"$0/a\"; exit 3";
+    let tell = "echo > \"$0/b\"; until [ -e \"$0/a\" ]; do sleep 0.01; done; echo b; exit 4";
     let dir = scratch.arg();
-    let both = [
-        "--", "sh", "-c", meet, &dir, "a", "b", "--and", "--domain", "3", "--", "sh", "-c", meet,
-        &dir, "b", "a",
-    ];
-    let finished = Launch::new(both).succeed();
-    let mut lines: Vec<_> = finished.stdout.lines().collect();
-    lines.sort_unstable();
-    assert_eq!(lines, ["a", "b"], "{finished}");
+    let first = ["--", "sh", "-c", wait, &dir];
+    let last = ["--domain", "3", "--", "sh", "-c", tell, &dir];
+    let finished = Launch::new([&first[..], &["--and"], &last].concat()).finish();
+    let outcome = (finished.stdout.as_str(), finished.status.code());
+    assert_eq!(outcome, ("a\nb\n", Some(4)), "{finished}");
+}
+
+#[test]
+fn the_others_are_asked_to_end_when_the_last_program_has_ended() {
+    let scratch = Scratch::new();
+    let server = "trap 'echo asked; exit' TERM; echo > \"$0/up\"; while :; do sleep 0.01; done";
+    let (dir, wait) = (scratch.arg(), "until [ -e \"$0/up\" ]; do sleep 0.01; done");
+    let (first, last) = (
+        ["--", "sh", "-c", server, &dir],
+        ["--", "sh", "-c", wait, &dir],
+    );
+    let finished = Launch::new([&first[..], &["--and"], &last].concat()).succeed();
+    assert_eq!(finished.stdout, "asked\n");
 }
 
 /// Starts a program that waits for ever, ends `evtchn` by a signal, and requires that the program ends too.

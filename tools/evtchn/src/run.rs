@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use evtchn_abi::Virq;
-use evtchn_launch::{Config, Ending, Levels, LinuxLevel, Program, VirqAt, XenLevel};
+use evtchn_launch::{Config, Ending, Levels, LinuxLevel, Program, PeriodicVirq, XenLevel};
 
 /// Runs programs with a working /dev/xen/evtchn.
 ///
@@ -43,9 +43,9 @@ struct ProgramArgs {
     /// The domain the program runs in, 0 to 32751. Domain 0 is privileged.
     #[arg(long, value_name = "N", default_value_t = 0)]
     domain: u32,
-    /// Raise the virtual interrupt N in the program's domain MS milliseconds after the start. May be repeated.
-    #[arg(long = "virq", value_name = "N@MS", value_parser = virq_at)]
-    virqs: Vec<VirqAt>,
+    /// Raise the virtual interrupt N in the program's domain every MS milliseconds. May be given several times.
+    #[arg(long = "virq", value_name = "N@MS", value_parser = periodic_virq)]
+    virqs: Vec<PeriodicVirq>,
     /// The program and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
@@ -94,11 +94,14 @@ fn programs(first: ProgramArgs) -> Vec<Program> {
     std::iter::once(Program { domain, argv, virqs }).chain(further).collect()
 }
 
-fn virq_at(text: &str) -> Result<VirqAt, String> {
+fn periodic_virq(text: &str) -> Result<PeriodicVirq, String> {
     let (virq, milliseconds) = text.split_once('@').ok_or("the form is N@MS, for example 3@500")?;
     let virq = virq.parse().map(Virq).map_err(|_| format!("{virq} is not a VIRQ's number"))?;
-    let after = milliseconds.parse().map(Duration::from_millis).map_err(|_| format!("{milliseconds} is not a number"))?;
-    Ok(VirqAt { virq, after })
+    let every = match milliseconds.parse() {
+        Ok(milliseconds @ 1..) => Duration::from_millis(milliseconds),
+        _ => return Err(format!("{milliseconds} is not a number of milliseconds, 1 or more")),
+    };
+    Ok(PeriodicVirq { virq, every })
 }
 
 #[cfg(test)]
@@ -124,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn a_virq_has_a_number_and_a_time() {
-        assert_eq!(virq_at("3@500"), Ok(VirqAt { virq: Virq(3), after: Duration::from_millis(500) }));
-        assert!(virq_at("3").is_err() && virq_at("x@1").is_err() && virq_at("3@x").is_err());
+    fn a_virq_has_a_number_and_a_period() {
+        assert_eq!(periodic_virq("3@500"), Ok(PeriodicVirq { virq: Virq(3), every: Duration::from_millis(500) }));
+        assert!(periodic_virq("3").is_err() && periodic_virq("3@0").is_err() && periodic_virq("x@1").is_err() && periodic_virq("3@x").is_err());
     }
 }

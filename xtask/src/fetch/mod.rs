@@ -231,9 +231,10 @@ impl Search<'_> {
     fn ask_apt(&mut self, name: &str, candidate: &Candidate) -> Result<()> {
         let folder = self.store.scratch(&candidate.sha256);
         fs::create_dir(&folder)?;
-        let file =
-            download::by_apt(name, &candidate.version, &folder).context("apt does not have it");
-        let kept = file.and_then(|file| self.keep(candidate, &file));
+        let file = self.downloader.by_apt(name, &candidate.version, &folder);
+        let kept = file
+            .map_err(Into::into)
+            .and_then(|file| self.keep(candidate, &file));
         fs::remove_dir_all(&folder)?;
         kept
     }

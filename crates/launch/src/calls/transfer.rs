@@ -21,6 +21,14 @@ struct Stretch {
     length: usize,
 }
 
+impl Stretch {
+    /// What the kernel refuses before a driver is asked: memory that no program can have, on machines where that is the upper half.
+    fn check(self) -> Result<(), Errno> {
+        let end = self.address.checked_add(self.length as u64);
+        if end.is_some_and(|end| end as i64 >= 0) { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+}
+
 /// `read`, `readv`, `preadv2`.
 pub fn read(world: &mut World, call: &mut Trapped<'_>, number: i64) -> Result<Answer, Answer> {
     let id = event_channels(world, call)?;
@@ -52,6 +60,7 @@ fn read_stretch(
     id: PipeId,
     to: Stretch,
 ) -> Result<Option<usize>, Errno> {
+    to.check()?;
     let file = world.files.get(id).ok_or(Errno::EBADF)?;
     match (file.device.readable(to.length), file.device.readable(evtchn_host::MAX_BYTES)) {
         (Readable::Nothing, _) => return Ok(Some(0)),
@@ -95,6 +104,7 @@ pub fn write(world: &mut World, call: &mut Trapped<'_>, number: i64) -> Result<A
 }
 
 fn write_stretch(world: &World, call: &Trapped<'_>, id: PipeId, from: Stretch) -> Result<usize, Errno> {
+    from.check()?;
     let mut buffer = [0; 4096];
     let Some(bytes) = buffer.get_mut(..evtchn_host::whole_bytes(from.length)) else { return Ok(0) };
     if bytes.is_empty() {
