@@ -74,44 +74,56 @@ pub fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
     if result < 0 { Err(errno()) } else { Ok(notification) }
 }
 
+/// Repeats a call on a listener that the interval timer has interrupted. The timer is meant for [`receive`] only.
+fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> Result<u32, Errno> {
+    loop {
+        match u32::try_from(call()) {
+            Ok(result) => return Ok(result),
+            Err(_) => match errno() {
+                Errno::INTR => {}
+                error => return Err(error),
+            },
+        }
+    }
+}
+
 /// Answers a notification.
 pub fn respond(listener: BorrowedFd<'_>, response: &libc::seccomp_notif_resp) -> Result<(), Errno> {
+    let (listener, response) = (listener.as_raw_fd(), std::ptr::from_ref(response));
     // SAFETY: the kernel reads one `seccomp_notif_resp` at the pointer.
-    let result = unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, std::ptr::from_ref(response))
-    };
-    if result < 0 { Err(errno()) } else { Ok(()) }
+    uninterrupted(|| unsafe { libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_SEND, response) }).map(drop)
 }
 
 /// Whether the trapped call still waits.
 pub fn is_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
+    let (listener, id) = (listener.as_raw_fd(), &raw const id);
     // SAFETY: the kernel reads one `u64` at the pointer.
-    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+    uninterrupted(|| unsafe { libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, id) }).is_ok()
 }
 
-/// Puts a copy of `fd` into the trapped process and answers the call with its number.
+/// Puts a copy of `fd` into the trapped process and returns its number there.
 ///
 /// `number` is the number it must get (what stands there is replaced), or `None` for the lowest free one.
-pub fn add_fd_and_respond(
+///
+/// The call is not answered with it in one step (`SECCOMP_ADDFD_FLAG_SEND`): if that is interrupted by a signal, the program's call
+/// returns 0 and no descriptor is there.
+pub fn add_fd(
     listener: BorrowedFd<'_>,
     id: u64,
     fd: BorrowedFd<'_>,
     number: Option<u32>,
     close_on_exec: bool,
-) -> Result<(), Errno> {
-    let set = if number.is_some() { libc::SECCOMP_ADDFD_FLAG_SETFD } else { 0 };
+) -> Result<u32, Errno> {
     let request = libc::seccomp_notif_addfd {
         id,
-        flags: (set | libc::SECCOMP_ADDFD_FLAG_SEND) as u32,
+        flags: if number.is_some() { libc::SECCOMP_ADDFD_FLAG_SETFD as u32 } else { 0 },
         srcfd: fd.as_raw_fd() as u32,
         newfd: number.unwrap_or(0),
         newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
     };
+    let (listener, request) = (listener.as_raw_fd(), &raw const request);
     // SAFETY: the kernel reads one `seccomp_notif_addfd` at the pointer.
-    let result = unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request)
-    };
-    if result < 0 { Err(errno()) } else { Ok(()) }
+    uninterrupted(|| unsafe { libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_ADDFD, request) })
 }
 
 /// Reads another process's memory: the bytes up to the first one that cannot be read.

@@ -216,16 +216,16 @@ impl<'a> Trapped<'a> {
 
     fn give(&self, new: &NewDescriptor) {
         let add = |number| {
-            sys::add_fd_and_respond(self.listener, self.notification.id, new.file.as_fd(), number, new.close_on_exec)
+            sys::add_fd(self.listener, self.notification.id, new.file.as_fd(), number, new.close_on_exec)
         };
         let result = match add(new.number) {
             // The program lowered its own limit below the range.
             Err(OsErrno::BADF) if new.number.is_some() => add(None),
             result => result,
         };
-        match result {
-            Ok(()) | Err(OsErrno::NOENT) => {}
-            Err(error) => self.answer(Answer::Error(program_errno(error))),
-        }
+        self.answer(match result {
+            Ok(number) => Answer::Value(number.into()),
+            Err(error) => Answer::Error(program_errno(error)),
+        });
     }
 }

@@ -74,6 +74,7 @@ impl Tools {
             .arg("run")
             .args(["--vcpus", &xen.meta.vcpus.to_string()]);
         command
+            .args(["--linux", driver_level(&xen.meta.linux)])
             .args(["--domain", &xen.meta.domid.to_string()])
             .arg("--")
             .arg(&self.recorder);
@@ -87,6 +88,11 @@ impl Tools {
         let printed = output_within(&mut command, DEADLINE)?;
         Recording::parse("evtchn run", &printed)
     }
+}
+
+/// The level of the driver that a recording's kernel had: BIND_STATIC came between the two.
+fn driver_level(linux: &str) -> &'static str {
+    if linux.starts_with("6.1.") { "6.1" } else { "7.2" }
 }
 
 /// The recorder's arguments that make a recording like `xen` with another seed.

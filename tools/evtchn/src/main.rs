@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line.
 
+mod demo;
+mod generate;
 mod run;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Xen event channels without Xen: runs programs written for /dev/xen/evtchn on any Linux machine.
 #[derive(Parser)]
@@ -18,11 +20,23 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Demo(demo::Args),
+    #[command(hide = true)]
+    DemoReceiver(demo::Part),
+    #[command(hide = true)]
+    DemoSender(demo::Part),
+    Completions(generate::Completions),
+    Man(generate::Man),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args).map(|ending| ending.mirror()),
+        Command::Demo(args) => demo::run(args),
+        Command::DemoReceiver(part) => demo::receiver(part),
+        Command::DemoSender(part) => demo::sender(part),
+        Command::Completions(args) => generate::completions(args, Cli::command()),
+        Command::Man(args) => generate::man(args, Cli::command()),
     };
     result.unwrap_or_else(|error: anyhow::Error| {
         eprintln!("evtchn: {error:#}");

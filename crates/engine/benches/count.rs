@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs one operation of the engine a given number of times, for an instruction counter to watch.
+//!
+//! `count OPERATION N`. The cost of one operation is the difference between two runs over the difference of their N, which leaves out all that
+//! happens once. Such counts do not depend on the machine's load. `cargo xtask bench engine` runs this under valgrind's callgrind.
+
+mod machine;
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicU64;
+
+use machine::{Machine, floor};
+
+/// A batch of fresh sends between two clears of the page. It divides both numbers of operations that are compared.
+const FRESH: u32 = 2_000;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [operation, times] = &arguments[..] else {
+        // As `cargo bench` starts it: there is nothing to time.
+        return ExitCode::SUCCESS;
+    };
+    match times.parse().map(|times| run(operation, times)) {
+        Ok(true) => ExitCode::SUCCESS,
+        _ => {
+            eprintln!("usage: count floor|unknown|pending|fresh N");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether there is such an operation.
+fn run(operation: &str, times: u32) -> bool {
+    let mut machine = Machine::new();
+    match operation {
+        "floor" => count_floor(times),
+        "unknown" => (0..times).for_each(|_| drop(black_box(machine.unknown()))),
+        "pending" => {
+            let port = machine.port(17);
+            (0..times).for_each(|_| drop(black_box(machine.send(black_box(port)))));
+        }
+        "fresh" => (0..times / FRESH).for_each(|_| {
+            machine.clear();
+            black_box(&mut machine).send_to(FRESH);
+        }),
+        _ => return false,
+    }
+    true
+}
+
+fn count_floor(times: u32) {
+    let word = AtomicU64::new(0);
+    for _ in 0..times {
+        black_box(floor(black_box(&word)));
+    }
+}

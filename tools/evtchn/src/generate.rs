@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What packages install beside the binary: completions for shells, and man pages.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Command;
+use clap_complete::Shell;
+
+/// Prints the completions for a shell.
+#[derive(clap::Args)]
+pub struct Completions {
+    /// The shell.
+    shell: Shell,
+}
+
+/// Writes a man page for each command into a folder.
+#[derive(clap::Args)]
+pub struct Man {
+    /// The folder; it is made if it does not exist.
+    folder: PathBuf,
+}
+
+/// Prints the completions of `command`.
+pub fn completions(args: Completions, command: Command) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut visible(&command), "evtchn", &mut script);
+    std::io::stdout().write_all(&script).context("completions")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the man pages of `command`.
+pub fn man(args: Man, command: Command) -> anyhow::Result<ExitCode> {
+    std::fs::create_dir_all(&args.folder)
+        .and_then(|()| clap_mangen::generate_to(command, &args.folder))
+        .with_context(|| format!("man: {}", args.folder.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The command without its hidden subcommands, which the completions would offer.
+fn visible(command: &Command) -> Command {
+    let subcommands = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
+    Command::new("evtchn").version(env!("CARGO_PKG_VERSION")).subcommands(subcommands.cloned())
+}
