@@ -11,7 +11,6 @@ use crate::deliver::Effect;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
-use crate::locks::write;
 use crate::ops::close::Closer;
 use crate::send::signal;
 
@@ -34,7 +33,7 @@ impl<H: Hooks> Engine<H> {
         let caller = domains.get(caller)?;
         let domain = domains.named(caller, dom)?;
         domain.vcpu(vcpu)?;
-        let mut events = write(&domain.event);
+        let mut events = domain.event.write();
         let port = domain.allocate(&mut events)?;
         if !caller.may_act_on(domain) {
             events.ports.give_back(port);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use evtchn_abi::{DomId, NR_VIRQS, Pirq, Port, VcpuId, Virq};
-use spin::RwLock;
+use evtchn_sync::RwLock;
 
 use crate::channel::{Binding, Channel, State};
 use crate::config::{DomainConfig, DomainKind, Width};

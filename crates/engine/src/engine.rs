@@ -6,15 +6,13 @@ use alloc::collections::BTreeMap;
 use core::ops::Deref;
 
 use evtchn_abi::{DomId, NR_VIRQS, Port, Virq};
-use evtchn_sync::Page;
-use spin::RwLock;
+use evtchn_sync::{Page, RwLock};
 
 use crate::config::{DomainConfig, Width};
 use crate::domain::Domain;
 use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::level::Level;
-use crate::locks::write;
 use crate::ops::close::Closer;
 
 /// The hypervisor's half of event channels: domains, their ports, and who may signal whom.
@@ -107,7 +105,7 @@ impl<H: Hooks> Engine<H> {
     pub(crate) fn domains_exclusively(
         &self,
     ) -> impl core::ops::DerefMut<Target = Domains<H::Page>> {
-        write(&self.domains)
+        self.domains.write()
     }
 
     /// Creates a domain, with no port in use and no shared_info yet.
@@ -153,7 +151,7 @@ impl<H: Hooks> Engine<H> {
 
     fn mark_dying(&self, id: DomId) -> Result<(), OpError> {
         let domains = self.domains();
-        let mut events = write(&domains.get(id)?.event);
+        let mut events = domains.get(id)?.event.write();
         if events.dying {
             return Err(OpError::NoDomain);
         }
@@ -205,7 +203,7 @@ impl<H: Hooks> Engine<H> {
         page: Option<H::Page>,
     ) -> Result<Option<H::Page>, OpError> {
         let domains = self.domains();
-        let mut slot = write(&domains.get(id)?.shared_info);
+        let mut slot = domains.get(id)?.shared_info.write();
         Ok(core::mem::replace(&mut slot, page))
     }
 
@@ -218,7 +216,7 @@ impl<H: Hooks> Engine<H> {
     pub fn set_width(&self, id: DomId, width: Width) -> Result<(), OpError> {
         let domains = self.domains();
         let domain = domains.get(id)?;
-        let _no_operation = write(&domain.event);
+        let _no_operation = domain.event.write();
         domain.set_width(width);
         Ok(())
     }

@@ -12,37 +12,33 @@
 //!   or after the change needs the write locks of both domains. So a sender that holds its own
 //!   domain's read lock may use the record at the other end, without the other domain's lock.
 //! * No thread takes one lock twice, for reading neither.
-//! * Writers are not starved: they announce themselves ([`write`]), and readers that come later wait.
+//! * The locks are phase-fair ([`evtchn_sync::RwLock`]): nobody waits for more than one writer more
+//!   than is in front of it, so a domain that is busy cannot keep another one out.
 //! * Hooks are called after all locks are dropped. The `pirq_*` hooks are the exception; they say so.
 
-use spin::{RwLock, RwLockWriteGuard};
+use evtchn_sync::WriteGuard;
 
 use crate::domain::{Domain, Events};
 
-/// Takes a lock for writing, ahead of readers that come later.
-pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.upgradeable_read().upgrade()
-}
-
 /// The write-locked event state of a domain and of its peer, which may be the same domain.
 pub(crate) struct Pair<'a> {
-    own: RwLockWriteGuard<'a, Events>,
+    own: WriteGuard<'a, Events>,
     /// Only held. Nothing in the peer's `Events` changes with a channel, only its record.
-    _peer: Option<RwLockWriteGuard<'a, Events>>,
+    _peer: Option<WriteGuard<'a, Events>>,
 }
 
 impl<'a> Pair<'a> {
     /// Locks both domains in their order; once if they are one.
     pub fn lock<P>(own: &'a Domain<P>, peer: &'a Domain<P>) -> Self {
         if own.id == peer.id {
-            return Self { own: write(&own.event), _peer: None };
+            return Self { own: own.event.write(), _peer: None };
         }
         if own.id < peer.id {
-            let own = write(&own.event);
-            return Self { own, _peer: Some(write(&peer.event)) };
+            let own = own.event.write();
+            return Self { own, _peer: Some(peer.event.write()) };
         }
-        let peer = write(&peer.event);
-        Self { own: write(&own.event), _peer: Some(peer) }
+        let peer = peer.event.write();
+        Self { own: own.event.write(), _peer: Some(peer) }
     }
 
     /// The first domain's event state.

@@ -4,7 +4,7 @@
 //! A file stays here until its last descriptor is closed anywhere. What programs do to the pipes natively (read
 //! one port, write on a descriptor that the filter does not know, close) arrives through one inotify descriptor.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -101,28 +101,44 @@ impl Files {
 
     /// Accounts for everything that programs did natively until now: closes have happened, consumed ports are gone.
     pub fn catch_up(&mut self) {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut touched = Vec::new();
-        let mut all = false;
-        {
-            let mut reader = inotify::Reader::new(&self.notices, &mut buffer);
-            while let Ok(event) = reader.next() {
-                all |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                let closed = event.events().contains(ReadFlags::CLOSE_WRITE);
-                touched.extend(self.by_watch.get(&event.wd()).map(|&id| (id, closed)));
-            }
-        }
-        if all {
-            touched = self.open.keys().map(|&id| (id, true)).collect();
-        }
-        for (id, closed) in touched {
-            if closed {
-                self.suspect(id);
+        let touched = self.take_notices();
+        for &id in &touched {
+            if let Some(file) = self.open.get_mut(&id) {
+                file.readiness.no_more_notices();
             }
             self.absorb(id);
         }
         self.release_abandoned();
         self.settle_woken();
+    }
+
+    /// Notes what inotify has to tell, and returns the files it was about.
+    fn take_notices(&mut self) -> BTreeSet<PipeId> {
+        let mut touched = BTreeSet::new();
+        for (watch, flags) in read_notices(self.notices.as_fd()) {
+            if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                let all: Vec<PipeId> = self.open.keys().copied().collect();
+                all.iter().for_each(|&id| self.suspect(id));
+                touched.extend(all);
+            } else if let Some(&id) = self.by_watch.get(&watch) {
+                self.notice(id, flags);
+                touched.insert(id);
+            }
+        }
+        touched
+    }
+
+    fn notice(&mut self, id: PipeId, flags: ReadFlags) {
+        if flags.contains(ReadFlags::CLOSE_WRITE) {
+            self.suspect(id);
+        }
+        let Some(file) = self.open.get_mut(&id) else { return };
+        if flags.contains(ReadFlags::ACCESS) {
+            file.readiness.notice_read();
+        }
+        if flags.contains(ReadFlags::MODIFY) {
+            file.readiness.notice_write();
+        }
     }
 
     /// Makes the pipes of all files that were woken agree with their rings.
@@ -135,9 +151,8 @@ impl Files {
     /// Takes in what was done to a pipe natively, and makes it agree with its ring again.
     pub fn absorb(&mut self, id: PipeId) {
         let Some(file) = self.open.get_mut(&id) else { return };
-        let head = file.device.head();
         // Our own pipe, with nothing in it that could fail but memory; then the next notice tries again.
-        let Ok(seen) = file.readiness.look(head.map(|port| port.0)) else { return };
+        let Ok(seen) = file.readiness.look() else { return };
         if seen.head_taken {
             file.device.take_head();
         }
@@ -196,6 +211,17 @@ impl OpenFile {
         // As in `absorb`.
         let _ = self.readiness.settle(head);
     }
+}
+
+/// Everything that inotify has to tell.
+fn read_notices(notices: BorrowedFd<'_>) -> Vec<(i32, ReadFlags)> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(notices, &mut buffer);
+    let mut found = Vec::new();
+    while let Ok(event) = reader.next() {
+        found.push((event.wd(), event.events()));
+    }
+    found
 }
 
 /// The supervisor's own limits, as the kernel's are for a real driver: its table of open files is full.

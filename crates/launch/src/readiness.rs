@@ -12,16 +12,23 @@
 //! # Definitions
 //! * The *token* is four bytes in the pipe: a reference to a [`Slot`], which holds the port at the head of the ring.
 //! * The pipe is *settled* when it holds the token if and only if the ring has an entry, and nothing else.
+//! * A *notice* is an inotify event: somebody read from the pipe, or wrote to it. The supervisor's own reads and writes give notices too.
 //!
 //! # Invariants
-//! 1. Whoever reads four bytes natively gets the port that was at the head, and that port is then taken off the ring.
-//! 2. The token is put in only when the pipe was empty and the ring is not, which is one edge; a change of the head
-//!    changes the slot, which is none.
-//! 3. No entry is lost: when it is not known which port a native reader got, the newer one is put in again.
+//! 1. The token is put into an empty pipe only, so it stands before everything that a program writes.
+//! 2. Whoever reads four bytes natively gets the port that was at the head, and that port is then taken off the ring.
+//! 3. The token is put in only when the ring is not empty, which is one edge; a change of the head changes the slot, which is none.
+//! 4. No entry is lost: when it is not known which port a native reader got, the newer one is put in again.
 //!
 //! # Key operations
 //! [`Readiness::look`] reports what happened natively since the last look, [`Readiness::settle`] makes the pipe agree with the ring.
 //! Between the two the caller accounts for what was found.
+//!
+//! A token that was read and a port that was written look like the token, so the number of bytes alone does not tell. Notices
+//! do: one of a read that is not the supervisor's own, and that comes after the notice of the put, is of the token (invariant 1). The order of notices is
+//! that of the accesses, and those of the supervisor's accesses are there when it looks at them next; so counting its own ones
+//! tells them apart, and the counts start again whenever all notices were taken. Equal notices in a row come as one: of a put and a write, or two
+//! writes, which need not be told apart because nothing was read between them.
 //!
 //! # The last close
 //! The program's end is held nowhere in the supervisor, so its last close anywhere shows as a hang-up of the reader, once the supervisor's
@@ -50,6 +57,11 @@ pub struct Readiness {
     slot: Slot,
     has_token: bool,
     suspect: bool,
+    /// The supervisor's own reads and puts whose notices are still to come.
+    own_reads: u32,
+    own_puts: u32,
+    /// A program has read since the token was put in.
+    was_read: bool,
 }
 
 /// What happened to the pipe while nobody looked.
@@ -69,7 +81,17 @@ impl Readiness {
         let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
         let program = reopen(reader.as_fd(), OFlags::RDWR | flags)?;
         drop(first_writer);
-        Ok((Self { reader, writer: None, slot: slots.take()?, has_token: false, suspect: false }, program))
+        let readiness = Self {
+            reader,
+            writer: None,
+            slot: slots.take()?,
+            has_token: false,
+            suspect: false,
+            own_reads: 0,
+            own_puts: 0,
+            was_read: false,
+        };
+        Ok((readiness, program))
     }
 
     /// The number that identifies the pipe in the kernel.
@@ -82,33 +104,53 @@ impl Readiness {
         fd_path(self.reader.as_fd())
     }
 
-    /// Finds out what the program did natively. `head` is the port that the token stood for.
-    pub fn look(&mut self, head: Option<u32>) -> Result<Seen, Errno> {
-        let available = sys::bytes_available(&self.reader)?;
-        let expected = if self.has_token { TOKEN } else { 0 };
-        if available == expected {
-            return Ok(Seen::default());
+    /// A notice that somebody has read.
+    pub fn notice_read(&mut self) {
+        match self.own_reads {
+            0 => self.was_read = true,
+            _ => self.own_reads -= 1,
         }
-        if available == 0 {
-            self.has_token = false;
-            return Ok(Seen { head_taken: true, written: Vec::new() });
-        }
-        self.take_written(head)
     }
 
-    /// The pipe holds ports that were written to it: takes everything out and tells them from the token.
-    fn take_written(&mut self, head: Option<u32>) -> Result<Seen, Errno> {
-        let mut bytes = [0; PIPE_SIZE];
-        let count = rustix::io::read(&self.reader, &mut bytes[..])?;
-        let mut written: Vec<u32> =
-            bytes[..count].as_chunks().0.iter().map(|&word| u32::from_ne_bytes(word)).collect();
-        let had_token = std::mem::take(&mut self.has_token);
-        let token = head.and_then(|head| written.iter().position(|&port| port == head));
-        match token {
-            Some(at) if had_token => drop(written.remove(at)),
-            _ => {}
+    /// A notice that somebody has written.
+    pub fn notice_write(&mut self) {
+        if self.own_puts > 0 {
+            self.own_puts -= 1;
+            // Reads before that were not of this token.
+            self.was_read = false;
         }
-        Ok(Seen { head_taken: had_token && token.is_none(), written })
+    }
+
+    /// All notices were taken: none of the supervisor's own accesses is still to come.
+    pub fn no_more_notices(&mut self) {
+        self.own_reads = 0;
+        self.own_puts = 0;
+    }
+
+    /// Finds out what the program did natively.
+    pub fn look(&mut self) -> Result<Seen, Errno> {
+        let available = sys::bytes_available(&self.reader)?;
+        let was_read = std::mem::take(&mut self.was_read);
+        let head_taken = self.has_token && (was_read || available == 0);
+        self.has_token &= !head_taken;
+        let expected = if self.has_token { TOKEN } else { 0 };
+        let written = if available > expected { self.take_written()? } else { Vec::new() };
+        Ok(Seen { head_taken, written })
+    }
+
+    /// Takes everything out of the pipe: the token if it is there, and ports that were written behind it.
+    fn take_written(&mut self) -> Result<Vec<u32>, Errno> {
+        let mut bytes = [0; PIPE_SIZE];
+        let count = self.read(&mut bytes)?;
+        let token = if std::mem::take(&mut self.has_token) { TOKEN as usize } else { 0 };
+        let written = bytes[..count].get(token..).unwrap_or_default();
+        Ok(written.as_chunks().0.iter().map(|&word| u32::from_ne_bytes(word)).collect())
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let count = rustix::io::read(&self.reader, buffer)?;
+        self.own_reads += 1;
+        Ok(count)
     }
 
     /// Makes the pipe agree with the ring, whose first entry is `head`.
@@ -132,6 +174,8 @@ impl Readiness {
         };
         self.slot.put(writer.as_fd())?;
         self.has_token = true;
+        self.own_puts += 1;
+        self.was_read = false;
         if !self.suspect {
             self.writer = Some(writer);
         }
@@ -142,7 +186,7 @@ impl Readiness {
         if !std::mem::take(&mut self.has_token) {
             return Ok(());
         }
-        match rustix::io::read(&self.reader, &mut [0; TOKEN as usize]) {
+        match self.read(&mut [0; TOKEN as usize]) {
             // Taken natively just now: that reader has a port twice, which is spurious.
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(error) => Err(error),
@@ -221,7 +265,7 @@ mod tests {
         pipe.settle(Some(7)).unwrap();
         pipe.settle(Some(9)).unwrap();
         assert_eq!(read_port(&program), Ok(9));
-        assert_eq!(pipe.look(Some(9)).unwrap(), Seen { head_taken: true, written: vec![] });
+        assert_eq!(pipe.look().unwrap(), Seen { head_taken: true, written: vec![] });
         assert_eq!(read_port(&program), Err(Errno::AGAIN));
     }
 
@@ -248,9 +292,39 @@ mod tests {
         let (mut pipe, program) = pair();
         pipe.settle(Some(7)).unwrap();
         rustix::io::write(&program, &[5u32.to_ne_bytes(), 7u32.to_ne_bytes()].concat()).unwrap();
-        assert_eq!(pipe.look(Some(7)).unwrap(), Seen { head_taken: false, written: vec![5, 7] });
+        assert_eq!(pipe.look().unwrap(), Seen { head_taken: false, written: vec![5, 7] });
         pipe.settle(Some(7)).unwrap();
         assert_eq!(read_port(&program), Ok(7));
+    }
+
+    #[test]
+    fn a_port_that_was_read_and_written_is_not_the_token() {
+        let (mut pipe, program) = pair();
+        pipe.settle(Some(7)).unwrap();
+        assert_eq!(read_port(&program), Ok(7));
+        rustix::io::write(&program, &7u32.to_ne_bytes()).unwrap();
+        // As inotify tells: the put, the read, the write.
+        pipe.notice_write();
+        pipe.notice_read();
+        pipe.notice_write();
+        pipe.no_more_notices();
+        assert_eq!(pipe.look().unwrap(), Seen { head_taken: true, written: vec![7] });
+    }
+
+    #[test]
+    fn a_read_before_the_put_is_not_of_the_token() {
+        let (mut pipe, program) = pair();
+        pipe.settle(Some(7)).unwrap();
+        assert_eq!(read_port(&program), Ok(7));
+        // Found by the size of the pipe, before the notices were looked at.
+        assert!(pipe.look().unwrap().head_taken);
+        pipe.settle(Some(9)).unwrap();
+        pipe.notice_write();
+        pipe.notice_read();
+        pipe.notice_write();
+        pipe.no_more_notices();
+        assert_eq!(pipe.look().unwrap(), Seen::default());
+        assert_eq!(read_port(&program), Ok(9));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Timing in bursts, and what remains of many bursts.
 
+use std::hint::black_box;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,9 @@ impl Bursts {
         self.calls / 4
     }
 
-    /// Warms up, then times each burst: nanoseconds of a call.
-    pub fn time(self, mut call: impl FnMut()) -> Vec<f64> {
+    /// Warms up, then times each burst: nanoseconds of a call. What the calls answer is dropped.
+    pub fn time<R>(self, mut call: impl FnMut() -> R) -> Vec<f64> {
+        let mut call = || drop(black_box(call()));
         (0..self.warm_up()).for_each(|_| call());
         (0..self.count)
             .map(|_| {

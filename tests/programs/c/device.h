@@ -55,6 +55,20 @@ static inline int readable(int fd, int milliseconds)
     return poll(&entry, 1, milliseconds) == 1 && (entry.revents & POLLIN);
 }
 
+/* How long a descriptor may still look readable after a write. 0 but for descriptors that the launcher's filter does not know: there
+ * a write lands in the pipe behind the descriptor first, and is taken out a moment later. */
+static int moment = 0;
+
+static inline int quiet(int fd)
+{
+    for (int waited = 0; readable(fd, 0); waited++) {
+        if (waited >= moment)
+            return 0;
+        usleep(1000);
+    }
+    return 1;
+}
+
 /* A channel between two ports of one domain, `domain` its number. The initial event of the second port is taken. */
 struct channel { int listener, caller; };
 
@@ -76,7 +90,7 @@ static inline void passes(int listener_fd, int caller_fd, struct channel c)
     GIVES(1, readable(listener_fd, 5000));
     GIVES(c.listener, pending(listener_fd));
     GIVES(0, unmask(listener_fd, c.listener));
-    GIVES(0, readable(listener_fd, 0));
+    GIVES(1, quiet(listener_fd));
 }
 
 #endif

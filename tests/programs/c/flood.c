@@ -32,6 +32,7 @@ static void opens(void)
 static void few_descriptors(void)
 {
     limit_descriptors(20);
+    moment = 1000;
     int first = device(0), second = device(0), count = 2;
     struct channel c = channel(first, second, 0);
     passes(first, second, c);

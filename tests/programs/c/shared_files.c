@@ -97,6 +97,7 @@ static void passed_over_a_socket(void)
     pid_t child = VALUE(fork());
     if (child == 0) {
         int fd = receive_fd(pair[1]), other = device(0);
+        moment = 1000;
         passes(fd, other, channel(fd, other, 0));
         exit(0);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `evtchn demo`: two processes, two domains, one event channel.
 //!
-//! The command runs itself twice under the launcher, as two ordinary programs that know nothing but the device's file. They leave what they counted
-//! in a page of memory that both share with the command.
+//! The command runs itself twice under the launcher, as two ordinary programs that know nothing but the
+//! device's file. They leave what they counted in a page of memory that both share with the command.
 
 mod clock;
 mod device;
@@ -69,16 +69,22 @@ pub fn sender(part: Part) -> anyhow::Result<ExitCode> {
 }
 
 fn play(part: &Part, program: fn(&Page) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
-    let page = page::open(part.page).context("the shared page")?;
+    let page =
+        page::open(part.page).context("the shared page (hint: this is a part of `evtchn demo`)")?;
     program(page).map(|()| ExitCode::SUCCESS)
 }
 
 fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let (memory, page) = page::create().context("the shared page")?;
-    page.milliseconds.store(u64::from(args.seconds) * 1000, SeqCst);
+    page.milliseconds
+        .store(u64::from(args.seconds) * 1000, SeqCst);
     let programs = [(RECEIVER, "demo-receiver"), (SENDER, "demo-sender")]
         .map(|(domain, command)| program(domain, command, &page::name(&memory)));
-    let config = Config { programs: programs.into(), vcpus: 1, levels: Levels::default() };
+    let config = Config {
+        programs: programs.into(),
+        vcpus: 1,
+        levels: Levels::default(),
+    };
     match evtchn_launch::run(&config)? {
         Ending::Exited(0) => {}
         // It has said why.
@@ -91,8 +97,14 @@ fn demo(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// This same binary, as another command.
 fn program(domain: u32, command: &str, page: &str) -> Program {
-    let argv = ["/proc/self/exe", command, "--page", page].map(OsString::from).into();
-    Program { domain, argv, virqs: Vec::new() }
+    let argv = ["/proc/self/exe", command, "--page", page]
+        .map(OsString::from)
+        .into();
+    Program {
+        domain,
+        argv,
+        virqs: Vec::new(),
+    }
 }
 
 fn print(report: &Report, json: bool) -> anyhow::Result<()> {
@@ -117,15 +129,36 @@ fn verdict(report: &Report) -> anyhow::Result<ExitCode> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_lost_event_fails_the_demo() {
-        let (_memory, page) = page::create().unwrap();
+    /// What is left when one event was sent and arrived.
+    fn finished() -> &'static Page {
+        let (_, page) = page::create().unwrap();
         page.flood.raise(1);
         page.flood.announce(2);
+        page.receiver.store(page::DONE, SeqCst);
+        page
+    }
+
+    #[test]
+    fn a_receiver_that_ends_early_fails_the_demo() {
+        let page = finished();
+        page.receiver.store(page::RUNNING, SeqCst);
+        assert!(verdict(&Report::new(page)).is_err());
+        page.receiver.store(page::FAILED, SeqCst);
+        assert!(verdict(&Report::new(page)).is_err());
+    }
+
+    #[test]
+    fn a_lost_event_fails_the_demo() {
+        let page = finished();
         assert!(verdict(&Report::new(page)).is_ok());
         page.flood.raise(3);
         let report = Report::new(page);
         assert_eq!((report.lost, report.flood.account.lost), (1, 1));
-        assert!(verdict(&report).unwrap_err().to_string().starts_with("1 events were lost"));
+        assert!(
+            verdict(&report)
+                .unwrap_err()
+                .to_string()
+                .starts_with("1 events were lost")
+        );
     }
 }

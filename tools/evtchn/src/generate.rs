@@ -27,7 +27,9 @@ pub struct Man {
 pub fn completions(args: Completions, command: Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut visible(&command), "evtchn", &mut script);
-    std::io::stdout().write_all(&script).context("completions")?;
+    std::io::stdout()
+        .write_all(&script)
+        .context("completions")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -41,6 +43,25 @@ pub fn man(args: Man, command: Command) -> anyhow::Result<ExitCode> {
 
 /// The command without its hidden subcommands, which the completions would offer.
 fn visible(command: &Command) -> Command {
-    let subcommands = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
-    Command::new("evtchn").version(env!("CARGO_PKG_VERSION")).subcommands(subcommands.cloned())
+    let subcommands = command
+        .get_subcommands()
+        .filter(|subcommand| !subcommand.is_hide_set());
+    Command::new("evtchn")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommands(subcommands.cloned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_commands_are_not_completed() {
+        let command = Command::new("evtchn")
+            .subcommand(Command::new("shown"))
+            .subcommand(Command::new("hidden").hide(true));
+        let visible = visible(&command);
+        let names: Vec<_> = visible.get_subcommands().map(Command::get_name).collect();
+        assert_eq!(names, ["shown"]);
+    }
 }

@@ -7,7 +7,6 @@ use crate::channel::{Binding, State};
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
-use crate::locks::write;
 
 impl<H: Hooks> Engine<H> {
     /// `EVTCHNOP_bind_ipi`: opens a port by which the caller signals its own `vcpu`, for ever.
@@ -22,7 +21,7 @@ impl<H: Hooks> Engine<H> {
         let domains = self.domains();
         let domain = domains.get(caller)?;
         domain.vcpu(vcpu)?;
-        let mut events = write(&domain.event);
+        let mut events = domain.event.write();
         let port = domain.allocate(&mut events)?;
         domain.open(port, Binding::guest(State::Ipi), vcpu);
         Ok(port)

@@ -9,7 +9,6 @@ use crate::domain::{Domain, Events};
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::{Hooks, PirqRefused};
-use crate::locks::write;
 
 impl<H: Hooks> Engine<H> {
     /// `EVTCHNOP_bind_pirq`: opens a port that the physical interrupt `pirq` raises.
@@ -33,7 +32,7 @@ impl<H: Hooks> Engine<H> {
         if domain.is_pv() && !self.hooks.pirq_permitted(caller, pirq) {
             return Err(OpError::PirqNotPermitted);
         }
-        let mut events = write(&domain.event);
+        let mut events = domain.event.write();
         if events.pirq(pirq).is_some() {
             return Err(OpError::PirqBound);
         }

@@ -7,7 +7,6 @@ use crate::channel::State;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
-use crate::locks::write;
 
 impl<H: Hooks> Engine<H> {
     /// `EVTCHNOP_bind_vcpu`: chooses the vCPU that `port` notifies from now on.
@@ -26,7 +25,7 @@ impl<H: Hooks> Engine<H> {
         let domains = self.domains();
         let domain = domains.get(caller)?;
         domain.vcpu(vcpu)?;
-        let _events = write(&domain.event);
+        let _events = domain.event.write();
         let channel = domain.channel(port)?;
         let binding = channel.binding();
         if binding.consumer.is_some() {

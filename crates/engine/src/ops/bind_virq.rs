@@ -7,7 +7,6 @@ use crate::channel::{Binding, State};
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
-use crate::locks::write;
 
 impl<H: Hooks> Engine<H> {
     /// `EVTCHNOP_bind_virq`: opens a port that `virq` raises.
@@ -36,7 +35,7 @@ impl<H: Hooks> Engine<H> {
         if guarded && domains.handler(virq) != Some(caller) {
             return Err(OpError::VirqElsewhere);
         }
-        let mut events = write(&domain.event);
+        let mut events = domain.event.write();
         if table.virq(virq).is_some() {
             return Err(OpError::VirqBound);
         }

@@ -7,7 +7,6 @@ use crate::domain::Domain;
 use crate::engine::{Domains, Engine};
 use crate::error::OpError;
 use crate::hooks::Hooks;
-use crate::locks::write;
 use crate::ops::close::Closer;
 use crate::table::BUCKET;
 
@@ -108,7 +107,7 @@ fn start_reset<P>(
     if caller.id != domain.id && !domain.is_paused() {
         return Err(OpError::NotPaused);
     }
-    let mut events = write(&domain.event);
+    let mut events = domain.event.write();
     if resume != events.reset.is_some() {
         return Err(OpError::ResetPhase);
     }
@@ -119,11 +118,11 @@ fn start_reset<P>(
 
 /// Remembers where to go on. The *next* port, so that a caller that is always preempted still ends.
 fn suspend_reset<P>(domain: &Domain<P>, next: Port) {
-    write(&domain.event).reset = Some(next);
+    domain.event.write().reset = Some(next);
 }
 
 fn finish_reset<P>(domain: &Domain<P>) -> Result<ResetOutcome, OpError> {
-    let mut events = write(&domain.event);
+    let mut events = domain.event.write();
     events.reset = None;
     if events.ports.active() > events.ports.xen() {
         return Err(OpError::OpenedMeanwhile);

@@ -7,7 +7,6 @@ use crate::channel::{Binding, State};
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
-use crate::locks::write;
 
 impl<H: Hooks> Engine<H> {
     /// `EVTCHNOP_alloc_unbound`: opens a port in `dom` to which `remote` may bind.
@@ -37,7 +36,7 @@ impl<H: Hooks> Engine<H> {
         let domains = self.domains();
         let caller = domains.get(caller)?;
         let domain = domains.named(caller, dom)?;
-        let mut events = write(&domain.event);
+        let mut events = domain.event.write();
         let port = domain.allocate(&mut events)?;
         if !caller.may_act_on(domain) {
             events.ports.give_back(port);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The events of one direction: what the sender says it sent, and what the receiver noticed.
 //!
-//! The sender raises a count before each notification. The receiver looks at the count only when a read of the device
-//! has announced an event, so a lost event shows: the last count is never seen.
+//! The sender raises a count before each notification. The receiver looks at the count only when a read
+//! of the device has announced an event, so a lost event shows: the last count is never seen.
 //!
-//! A latency begins with the first notification that no read has announced yet, and ends when the read that announces it has returned.
-//! Notifications that found the event pending already have no read of their own, so no latency either.
+//! A latency begins with the first notification that no read has announced yet, and ends when the read
+//! that announces it has returned. Notifications that found the event pending already have no read of
+//! their own, so no latency either.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
@@ -25,8 +26,8 @@ pub struct Direction {
 impl Direction {
     /// The sender is about to notify.
     pub fn raise(&self, now: u64) {
-        // The count comes first and the time second, and `announce` goes the other way round: a time that it takes belongs to a
-        // count that it sees. SeqCst, because these are different words.
+        // The count comes first and the time second, and `announce` goes the other way round: a time that
+        // it takes belongs to a count that it sees. SeqCst, because these are different words.
         self.sent.fetch_add(1, SeqCst);
         let _ = self.began.compare_exchange(0, now, SeqCst, SeqCst);
     }

@@ -27,8 +27,8 @@ pub struct Page {
     pub port: AtomicU32,
     /// What the sender does, a [`Stage`].
     pub stage: AtomicU32,
-    /// Set by a receiver that has ended, in whatever way.
-    pub receiver_ended: AtomicU32,
+    /// How the receiver ended: [`RUNNING`], [`DONE`] or [`FAILED`].
+    pub receiver: AtomicU32,
     /// Notified by the sender, one at a time.
     pub ping: Direction,
     /// The receiver's answers.
@@ -64,9 +64,18 @@ impl From<u32> for Stage {
     }
 }
 
+/// The receiver has not ended, or was killed.
+pub const RUNNING: u32 = 0;
+/// The receiver has waited for everything.
+pub const DONE: u32 = 1;
+/// The receiver gave up.
+pub const FAILED: u32 = 2;
+
 const SIZE: usize = size_of::<Page>();
 /// Nobody can make it shorter, so no access faults.
-const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+const SEALS: SealFlags = SealFlags::SHRINK
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
 
 /// Makes a page. The descriptor is inherited by programs.
 pub fn create() -> io::Result<(OwnedFd, &'static Page)> {
@@ -79,7 +88,10 @@ pub fn create() -> io::Result<(OwnedFd, &'static Page)> {
 
 /// The page whose descriptor was inherited.
 pub fn open(descriptor: u32) -> io::Result<&'static Page> {
-    map(File::options().read(true).write(true).open(format!("/proc/self/fd/{descriptor}"))?)
+    map(File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/self/fd/{descriptor}"))?)
 }
 
 /// The argument that names the page to a program.
@@ -91,7 +103,10 @@ pub fn name(memory: &OwnedFd) -> String {
 fn map(memory: impl AsFd) -> io::Result<&'static Page> {
     let sealed = rustix::fs::fcntl_get_seals(&memory)?.contains(SEALS);
     if !sealed || rustix::fs::fstat(&memory)?.st_size != SIZE as i64 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the demo's page"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not the demo's page",
+        ));
     }
     // SAFETY: the kernel chooses the address, so no mapping of this process is replaced.
     let address = unsafe {
@@ -104,8 +119,9 @@ fn map(memory: impl AsFd) -> io::Result<&'static Page> {
             0,
         )
     }?;
-    // SAFETY: the mapping has the size of a `Page` and is aligned to a memory page, more than `Page` needs; it is never unmapped, and the
-    // seals keep the file long enough. `Page` consists of atomics, for which any bytes are valid and which others may write.
+    // SAFETY: the mapping has the size of a `Page` and is aligned to a memory page, more than `Page`
+    // needs; it is never unmapped, and the seals keep the file long enough. `Page` consists of atomics,
+    // for which any bytes are valid and which others may write.
     Ok(unsafe { &*address.cast::<Page>() })
 }
 

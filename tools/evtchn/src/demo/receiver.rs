@@ -8,7 +8,7 @@ use evtchn_abi::Port;
 
 use super::clock::now;
 use super::device::Device;
-use super::page::{Page, Stage};
+use super::page::{DONE, FAILED, Page, Stage};
 use super::{GRACE, SENDER};
 
 /// How often a receiver without events looks whether all is over.
@@ -17,7 +17,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Makes a port and receives until the sender is done.
 pub fn run(page: &Page) -> anyhow::Result<()> {
     let result = receive(page);
-    page.receiver_ended.store(1, SeqCst);
+    page.receiver
+        .store(if result.is_ok() { DONE } else { FAILED }, SeqCst);
     result
 }
 
@@ -43,7 +44,11 @@ fn serve(page: &Page, device: &Device, port: Port) -> anyhow::Result<()> {
     anyhow::ensure!(read == port, "port {read} was read, which is not bound");
     // A ping is answered before the next stage begins, so the stage says what was received.
     let flood = Stage::from(page.stage.load(SeqCst)) != Stage::PingPong;
-    if flood { page.flood.announce(at) } else { page.ping.announce(at) }
+    if flood {
+        page.flood.announce(at)
+    } else {
+        page.ping.announce(at)
+    }
     device.unmask(port)?;
     if flood {
         return Ok(());

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::direction::Direction;
 use super::histogram::{Percentiles, percentiles};
-use super::page::Page;
+use super::page::{DONE, Page};
 use super::{RECEIVER, SENDER};
 
 /// What became of some events: `sent = delivered + coalesced + lost`.
@@ -67,7 +67,10 @@ pub struct Traffic {
 
 impl Traffic {
     fn new(directions: &[&Direction], took: &AtomicU64) -> Self {
-        let account = directions.iter().map(|d| Account::of(d)).fold(Account::default(), Account::plus);
+        let account = directions
+            .iter()
+            .map(|d| Account::of(d))
+            .fold(Account::default(), Account::plus);
         let seconds = took.load(SeqCst).max(1) as f64 / 1e9;
         let latencies: Vec<_> = directions.iter().map(|d| d.latency()).collect();
         Self {
@@ -91,6 +94,8 @@ pub struct Report {
     pub flood: Traffic,
     /// Of both kinds.
     pub lost: u64,
+    /// Whether both programs went through all of it.
+    pub complete: bool,
 }
 
 impl Report {
@@ -108,18 +113,26 @@ impl Report {
             ping_pong,
             flood,
             lost: ping_pong.account.lost + flood.account.lost,
+            complete: page.receiver.load(SeqCst) == DONE && flood.account.sent > 0,
         }
     }
 
     /// Why the demo failed, if it did.
     pub fn complaint(&self) -> Option<String> {
         let unasked = self.ping_pong.account.unasked + self.flood.account.unasked;
-        match (self.lost, unasked) {
-            (0, 0) => None,
-            (0, unasked) => Some(format!("{unasked} events were delivered that nobody sent")),
-            (lost, _) => Some(format!(
-                "{lost} events were lost (hint: the receiver must live to the end; if nobody stopped it, this is a defect)"
-            )),
+        if self.lost > 0 {
+            Some(format!(
+                "{} events were lost (hint: unless the receiver was stopped, this is a defect)",
+                self.lost
+            ))
+        } else if unasked > 0 {
+            Some(format!(
+                "{unasked} events were delivered that nobody sent (hint: this is a defect)"
+            ))
+        } else if !self.complete {
+            Some("the receiver did not stay to the end (hint: was it killed?)".into())
+        } else {
+            None
         }
     }
 }
@@ -136,7 +149,12 @@ mod tests {
             direction.raise(at);
         }
         direction.announce(6);
-        let account = Account { sent: 5, delivered: 1, coalesced: 4, ..Account::default() };
+        let account = Account {
+            sent: 5,
+            delivered: 1,
+            coalesced: 4,
+            ..Account::default()
+        };
         assert_eq!(Account::of(&direction), account);
     }
 
@@ -146,7 +164,12 @@ mod tests {
         direction.raise(1);
         direction.announce(2);
         direction.raise(3);
-        let account = Account { sent: 2, delivered: 1, lost: 1, ..Account::default() };
+        let account = Account {
+            sent: 2,
+            delivered: 1,
+            lost: 1,
+            ..Account::default()
+        };
         assert_eq!(Account::of(&direction), account);
     }
 
