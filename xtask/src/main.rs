@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The project's own commands, run as `cargo xtask COMMAND`: packages the tests need, the tests, and all checks of CI.
 
+mod bench;
 mod cargo;
 mod ci;
 mod device_diff;
@@ -36,6 +37,7 @@ enum Task {
     Ci,
     Replay(replay::Args),
     DeviceDiff(device_diff::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Ci => ci::run()?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
+        Task::Bench(args) => return bench::run(&args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -221,3 +221,129 @@ impl Assembler {
         self.notify_in_range(argument(0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANGE: Range<u32> = 768..1024;
+
+    /// Runs the filter as the kernel does. Panics on anything that the kernel's own checker refuses.
+    fn runs_to(architecture: u32, number: u32, arguments: &[u64]) -> u32 {
+        let program = program(&RANGE);
+        let word = |offset: u32| match offset {
+            NUMBER => number,
+            ARCHITECTURE => architecture,
+            _ => {
+                assert_eq!(offset % 8, 0, "only lower halves are looked at");
+                arguments.get((offset as usize - 16) / 8).copied().unwrap_or(0) as u32
+            }
+        };
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let Instruction { code, jt, jf, k } = program[at];
+            let jump = |taken| at + 1 + usize::from(if taken { jt } else { jf });
+            at = match u32::from(code) {
+                c if c == BPF_LD | BPF_W | BPF_ABS => {
+                    value = word(k);
+                    at + 1
+                }
+                c if c == BPF_JMP | BPF_JEQ | BPF_K => jump(value == k),
+                c if c == BPF_JMP | BPF_JGE | BPF_K => jump(value >= k),
+                c if c == BPF_JMP | BPF_JSET | BPF_K => jump(value & k != 0),
+                c if c == BPF_RET | BPF_K => return k,
+                other => panic!("unknown instruction {other:#x}"),
+            };
+        }
+    }
+
+    fn stops(call: i64, arguments: &[u64]) -> bool {
+        match runs_to(native::ARCHITECTURE, call as u32, arguments) {
+            SECCOMP_RET_USER_NOTIF => true,
+            SECCOMP_RET_ALLOW => false,
+            other => panic!("unknown answer {other:#x}"),
+        }
+    }
+
+    const AT_CWD: u64 = libc::AT_FDCWD as u32 as u64;
+
+    #[test]
+    fn descriptor_calls_stop_for_the_range_only() {
+        for call in DESCRIPTOR_CALLS {
+            for (fd, expected) in [(0, false), (767, false), (768, true), (1023, true), (1024, false), (u64::MAX, false)] {
+                assert_eq!(stops(*call, &[fd]), expected, "call {call} on {fd}");
+            }
+        }
+    }
+
+    #[test]
+    fn device_commands_stop_on_any_descriptor_and_others_in_the_range() {
+        for command in ioctl_commands() {
+            assert!(stops(libc::SYS_ioctl, &[5, command.into()]));
+        }
+        assert!(!stops(libc::SYS_ioctl, &[5, 0x5401]));
+        assert!(stops(libc::SYS_ioctl, &[800, 0x5401]));
+    }
+
+    #[test]
+    fn of_fcntl_only_what_a_pipe_answers_differently_stops() {
+        assert!(stops(libc::SYS_fcntl, &[800, libc::F_GETFL as u64]));
+        assert!(stops(libc::SYS_fcntl, &[800, libc::F_DUPFD_CLOEXEC as u64]));
+        assert!(!stops(libc::SYS_fcntl, &[800, libc::F_SETFL as u64]));
+        assert!(!stops(libc::SYS_fcntl, &[5, libc::F_GETFL as u64]));
+    }
+
+    #[test]
+    fn mappings_stop_only_for_a_descriptor_that_counts() {
+        let map = |flags: i32, fd| stops(libc::SYS_mmap, &[0, 4096, 3, flags as u64, fd]);
+        assert!(map(libc::MAP_SHARED, 800));
+        assert!(!map(libc::MAP_SHARED, 5));
+        assert!(!map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, 800));
+    }
+
+    #[test]
+    fn both_descriptors_of_a_transfer_count() {
+        assert!(stops(libc::SYS_splice, &[5, 0, 800]));
+        assert!(stops(libc::SYS_splice, &[800, 0, 5]));
+        assert!(stops(libc::SYS_tee, &[5, 800]));
+        assert!(!stops(libc::SYS_sendfile, &[5, 6, 0, 800]));
+    }
+
+    #[test]
+    fn a_stat_of_a_descriptor_is_no_path() {
+        let empty = u64::from(AT_EMPTY_PATH);
+        for (call, flags) in [(libc::SYS_newfstatat, 3), (libc::SYS_statx, 2)] {
+            let stat = |fd, flag| {
+                let mut arguments = [fd, 0, 0, 0, 0];
+                arguments[flags] = flag;
+                stops(call, &arguments)
+            };
+            assert!(stat(AT_CWD, 0) && stat(5, 0) && stat(AT_CWD, empty) && stat(800, empty));
+            assert!(!stat(5, empty));
+        }
+    }
+
+    #[test]
+    fn paths_stop_and_everything_else_passes() {
+        for call in PATH_CALLS.iter().chain(native::LEGACY_PATH_CALLS) {
+            assert!(stops(*call, &[AT_CWD]), "call {call}");
+        }
+        for call in [libc::SYS_close, libc::SYS_getppid, libc::SYS_ppoll, libc::SYS_execve, libc::SYS_lseek] {
+            assert!(!stops(call, &[800]), "call {call}");
+        }
+    }
+
+    #[test]
+    fn programs_of_another_architecture_stop_only_to_be_warned_of() {
+        const I386: u32 = 0x4000_0003;
+        assert_eq!(runs_to(I386, native::COMPAT_OPEN[0], &[]), SECCOMP_RET_USER_NOTIF);
+        assert_eq!(runs_to(I386, native::COMPAT_OPEN[1], &[]), SECCOMP_RET_USER_NOTIF);
+        assert_eq!(runs_to(I386, 3, &[800]), SECCOMP_RET_ALLOW);
+        assert_eq!(runs_to(I386, libc::SYS_ioctl as u32, &[800]), SECCOMP_RET_ALLOW);
+    }
+
+    #[test]
+    fn the_program_is_short_enough_for_the_kernel() {
+        assert!(program(&RANGE).len() < 4096);
+    }
+}

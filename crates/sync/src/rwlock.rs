@@ -178,15 +178,16 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for _ in 0..2_000 {
-                        let mut pair = lock.write();
-                        pair.0 += 1;
-                        pair.1 += 1;
+                        let mut guard = lock.write();
+                        let (first, second) = &mut *guard;
+                        *first += 1;
+                        *second += 1;
                     }
                 });
                 scope.spawn(|| {
                     for _ in 0..2_000 {
-                        let pair = lock.read();
-                        assert_eq!(pair.0, pair.1);
+                        let (first, second) = *lock.read();
+                        assert_eq!(first, second);
                     }
                 });
             }

@@ -103,7 +103,9 @@ impl Timer {
         peers.notify(near)?;
         self.time(pending, || peers.notify(near));
         expect(
-            device.notify(near).is_err_and(|e| e.kind() == ErrorKind::NotConnected),
+            device
+                .notify(near)
+                .is_err_and(|e| e.kind() == ErrorKind::NotConnected),
             not_connected,
         )?;
         self.time(not_connected, || device.notify(near));

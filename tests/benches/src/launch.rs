@@ -31,8 +31,8 @@ impl Plan {
     pub const FULL: Self = Self {
         rounds: 7,
         bursts: Bursts {
-            count: 5,
-            calls: 300,
+            count: 20,
+            calls: 60,
         },
         starts: 30,
     };
@@ -40,8 +40,8 @@ impl Plan {
     pub const QUICK: Self = Self {
         rounds: 3,
         bursts: Bursts {
-            count: 3,
-            calls: 100,
+            count: 5,
+            calls: 40,
         },
         starts: 7,
     };
@@ -129,7 +129,8 @@ impl Turns {
     fn round(&mut self, programs: &Programs, bursts: Bursts) -> Result<()> {
         self.bare.extend(floor::time(Work::Bare, bursts)?);
         self.argument.extend(floor::time(Work::Argument, bursts)?);
-        self.event_loop.extend(floor::time(Work::EventLoop, bursts)?);
+        self.event_loop
+            .extend(floor::time(Work::EventLoop, bursts)?);
         let check = identity::time(bursts.longer(4))?;
         self.copy.extend(check.copy);
         self.compare.extend(check.compare);
@@ -151,20 +152,66 @@ impl Turns {
         const BARE: &str = "bare notification";
         const ARGUMENT: &str = "notification, argument read";
         row(ARGUMENT, &self.argument, BARE, &self.bare, Aim::None);
-        row("and an event loop", &self.event_loop, ARGUMENT, &self.argument, Aim::None);
-        row("identity by pidfd_getfd", &self.copy, ARGUMENT, &self.argument, Aim::None);
-        row("identity by kcmp", &self.compare, ARGUMENT, &self.argument, Aim::None);
+        row(
+            "and an event loop",
+            &self.event_loop,
+            ARGUMENT,
+            &self.argument,
+            Aim::None,
+        );
+        row(
+            "identity by pidfd_getfd",
+            &self.copy,
+            ARGUMENT,
+            &self.argument,
+            Aim::None,
+        );
+        row(
+            "identity by kcmp",
+            &self.compare,
+            ARGUMENT,
+            &self.argument,
+            Aim::None,
+        );
         for name in calls::ON_DEVICE {
-            row(name, times(&self.ours, name), ARGUMENT, &self.argument, Aim::Ratio(1.3));
+            row(
+                name,
+                times(&self.ours, name),
+                ARGUMENT,
+                &self.argument,
+                Aim::Ratio(1.3),
+            );
         }
         for name in calls::ANYWHERE {
             // The one call that names a path is stopped; programs pay for that when they start.
-            let aim = if name.starts_with("open") { Aim::None } else { Aim::More(50.0) };
-            row(name, times(&self.ours, name), "native", times(&self.native, name), aim);
+            let aim = if name.starts_with("open") {
+                Aim::None
+            } else {
+                Aim::More(50.0)
+            };
+            row(
+                name,
+                times(&self.ours, name),
+                "native",
+                times(&self.native, name),
+                aim,
+            );
         }
-        row("notify + read + unmask, both ways", &self.pair, "eventfd, both ways", &self.eventfd, Aim::None);
+        row(
+            "notify + read + unmask, both ways",
+            &self.pair,
+            "eventfd, both ways",
+            &self.eventfd,
+            Aim::None,
+        );
         let six: Vec<f64> = self.argument.iter().map(|time| 6.0 * time).collect();
-        row("notify + read + unmask, both ways", &self.pair, "6 notifications", &six, Aim::Ratio(1.3));
+        row(
+            "notify + read + unmask, both ways",
+            &self.pair,
+            "6 notifications",
+            &six,
+            Aim::Ratio(1.3),
+        );
         rows
     }
 }
@@ -182,7 +229,11 @@ fn times<'a>(all: &'a Times, name: &str) -> &'a [f64] {
 impl Programs {
     /// The times of the calls in a program, under `evtchn run` or natively.
     fn calls(&self, ours: bool, bursts: Bursts) -> Result<Times> {
-        let mut command = if ours { self.under_evtchn() } else { Command::new(&self.probe) };
+        let mut command = if ours {
+            self.under_evtchn()
+        } else {
+            Command::new(&self.probe)
+        };
         if ours {
             command.arg(&self.probe);
         }
@@ -247,12 +298,16 @@ fn add_starts(report: &mut Report, programs: &Programs, plan: Plan) -> Result<()
         vec![("start-up of true", "true".into(), vec![])];
     match python() {
         Some(python) => measured.push(("start-up of python3 -c pass", python, vec!["-c", "pass"])),
-        None => report.notes.push("no python3: its start-up was not measured".into()),
+        None => report
+            .notes
+            .push("no python3: its start-up was not measured".into()),
     }
     for (what, program, arguments) in measured {
         let (mut ours, mut native) = (Vec::new(), Vec::new());
         for _ in 0..plan.starts {
-            ours.push(start(programs.under_evtchn().arg(&program).args(&arguments))?);
+            ours.push(start(
+                programs.under_evtchn().arg(&program).args(&arguments),
+            )?);
             native.push(start(Command::new(&program).args(&arguments))?);
         }
         if let (Some(ours), Some(native)) = (Spread::of(&ours), Spread::of(&native)) {

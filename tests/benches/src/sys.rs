@@ -102,8 +102,7 @@ pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
     let mut notification: Notification = unsafe { std::mem::zeroed() };
     let to = &raw mut notification;
     // SAFETY: the kernel writes one `seccomp_notif` at the pointer.
-    let result =
-        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, to) };
+    let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, to) };
     check(result.into()).map(|_| notification)
 }
 
@@ -120,8 +119,7 @@ pub fn respond(listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
     };
     let from = &raw const response;
     // SAFETY: the kernel reads one `seccomp_notif_resp` at the pointer.
-    let result =
-        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, from) };
+    let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, from) };
     check(result.into()).map(drop)
 }
 

@@ -19,6 +19,14 @@ pub(crate) enum Closer {
     Xen,
 }
 
+/// Whether a port could be closed with the locks that were taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closed {
+    Yes,
+    /// No: its peer is in a domain that is not locked.
+    OtherPeer,
+}
+
 impl<H: Hooks> Engine<H> {
     /// `EVTCHNOP_close`: closes a port.
     ///
@@ -40,8 +48,9 @@ impl<H: Hooks> Engine<H> {
 
     /// Closes a port.
     ///
-    /// Which domains must be locked is read before they are. A port that has got another peer in
-    /// between is refused with EINVAL, as Xen does: it was closed and bound anew by somebody else.
+    /// Which domains must be locked is read before they are. If a waiting port gets its peer just
+    /// then, the locks are taken again for both. A port that has got *another* peer was closed and
+    /// bound anew in between, and is refused with EINVAL, as Xen does.
     pub(crate) fn close_port(
         &self,
         domains: &Domains<H::Page>,
@@ -50,11 +59,29 @@ impl<H: Hooks> Engine<H> {
         closer: Closer,
     ) -> Result<(), OpError> {
         let channel = domain.channel(port)?;
-        let peer = match channel.state() {
-            State::Interdomain { remote, .. } => domains.get(remote)?,
-            _ => domain,
-        };
-        let mut locks = Pair::lock(domain, peer);
+        let seen = peer(channel);
+        let locked = seen.map_or(Ok(domain), |remote| domains.get(remote))?;
+        if self.close_with(domain, locked, port, closer)? == Closed::Yes {
+            return Ok(());
+        }
+        // Once connected, a port returns to its peer alone, whatever the peer does.
+        let connected = peer(channel).filter(|_| seen.is_none()).ok_or(OpError::WrongState)?;
+        match self.close_with(domain, domains.get(connected)?, port, closer)? {
+            Closed::Yes => Ok(()),
+            Closed::OtherPeer => Err(OpError::WrongState),
+        }
+    }
+
+    /// Closes a port with its domain and its presumed peer locked.
+    fn close_with(
+        &self,
+        domain: &Domain<H::Page>,
+        locked: &Domain<H::Page>,
+        port: Port,
+        closer: Closer,
+    ) -> Result<Closed, OpError> {
+        let channel = domain.channel(port)?;
+        let mut locks = Pair::lock(domain, locked);
         let binding = channel.binding();
         if binding.consumer.is_some() && closer == Closer::Guest {
             return Err(OpError::XenOwned);
@@ -62,9 +89,12 @@ impl<H: Hooks> Engine<H> {
         if !binding.state.in_use() {
             return Err(OpError::WrongState);
         }
-        self.undo(domain, peer, channel, locks.own())?;
+        if peer(channel).is_some_and(|remote| remote != locked.id) {
+            return Ok(Closed::OtherPeer);
+        }
+        self.undo(domain, locked, channel, locks.own())?;
         domain.free(locks.own(), port, channel);
-        Ok(())
+        Ok(Closed::Yes)
     }
 
     /// Takes apart what a port is bound to.
@@ -76,10 +106,7 @@ impl<H: Hooks> Engine<H> {
         events: &mut Events,
     ) -> Result<(), OpError> {
         match channel.state() {
-            State::Interdomain { remote, port } if remote == peer.id => {
-                release(peer.channel(port)?, domain.id);
-            }
-            State::Interdomain { .. } => return Err(OpError::WrongState),
+            State::Interdomain { port, .. } => release(peer.channel(port)?, domain.id),
             State::Virq(virq) => self.forget_virq(domain, virq, channel),
             State::Pirq(pirq) => {
                 events.set_pirq(pirq, Port(0));
@@ -94,6 +121,14 @@ impl<H: Hooks> Engine<H> {
         if let Some(table) = self.virq_table(domain, virq, channel.vcpu()) {
             table.set_virq(virq, Port(0));
         }
+    }
+}
+
+/// The domain at the other end.
+fn peer(channel: &Channel) -> Option<DomId> {
+    match channel.state() {
+        State::Interdomain { remote, .. } => Some(remote),
+        _ => None,
     }
 }
 
