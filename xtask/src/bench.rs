@@ -5,9 +5,8 @@
 //! `cargo xtask bench launch` what `evtchn run` costs the programs it runs. The last line has the machine's load.
 
 use std::collections::BTreeMap;
-use std::io::stderr;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use evtchn_benches::report::Report;
@@ -70,9 +69,7 @@ fn engine(quick: bool) -> Result<Report> {
         let rows = callgrind::rows(program(&programs, "count")?)?;
         report.rows.extend(rows);
     } else {
-        report
-            .notes
-            .push("valgrind absent: no instruction counts".into());
+        report.notes.push("valgrind absent: no instruction counts".into());
     }
     report.note_load();
     Ok(report)
@@ -82,11 +79,14 @@ fn engine(quick: bool) -> Result<Report> {
 fn time(send: &Path, quick: bool) -> Result<PathBuf> {
     let results = send.with_file_name("bench-results");
     let (seconds, samples) = if quick { ("0.5", "20") } else { ("4", "60") };
-    let mut command = std::process::Command::new(send);
+    let mut command = Command::new(send);
     command.args(["--bench", "--noplot", "--quiet", "--warm-up-time", "0.5"]);
     command.args(["--measurement-time", seconds, "--sample-size", samples]);
-    command.env("CRITERION_HOME", &results).stdout(stderr());
-    cargo::run(&mut command, "the engine's benches")?;
+    // criterion's own text says less than the table will.
+    let run = command.env("CRITERION_HOME", &results).output();
+    let run = run.context("cannot start the engine's benches")?;
+    let text = String::from_utf8_lossy(&run.stderr);
+    ensure!(run.status.success(), "the engine's benches failed: {text}");
     Ok(results)
 }
 
@@ -98,18 +98,14 @@ fn launch(quick: bool) -> Result<Report> {
     }
     let programs = build(&packages)?;
     let evtchn = given.map_or_else(|| program(&programs, "evtchn").map(PathBuf::from), Ok)?;
-    let mut command = std::process::Command::new(program(&programs, "launch")?);
+    let mut command = Command::new(program(&programs, "launch")?);
     command.arg("--evtchn").arg(evtchn);
     if quick {
         command.arg("--quick");
     }
     let run = command.stderr(Stdio::inherit()).output();
     let run = run.context("cannot start the launch bench")?;
-    ensure!(
-        run.status.success(),
-        "the launch bench failed ({})",
-        run.status
-    );
+    ensure!(run.status.success(), "the launch bench failed ({})", run.status);
     serde_json::from_slice(&run.stdout).context("the launch bench's report")
 }
 
@@ -120,16 +116,8 @@ fn build(arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     command.args(["--message-format", "json-render-diagnostics"]);
     let run = command.stderr(Stdio::inherit()).output();
     let run = run.context("cannot start cargo")?;
-    ensure!(
-        run.status.success(),
-        "cargo {} failed ({})",
-        arguments.join(" "),
-        run.status
-    );
-    Ok(String::from_utf8_lossy(&run.stdout)
-        .lines()
-        .filter_map(executable)
-        .collect())
+    ensure!(run.status.success(), "cargo {} failed ({})", arguments.join(" "), run.status);
+    Ok(String::from_utf8_lossy(&run.stdout).lines().filter_map(executable).collect())
 }
 
 /// The target and the executable in one of cargo's JSON messages.
@@ -151,13 +139,7 @@ mod tests {
     #[test]
     fn an_executable_is_found_by_its_targets_name() {
         let message = r#"{"target":{"name":"probe"},"executable":"/t/probe"}"#;
-        assert_eq!(
-            executable(message),
-            Some(("probe".into(), "/t/probe".into()))
-        );
-        assert_eq!(
-            executable(r#"{"target":{"name":"lib"},"executable":null}"#),
-            None
-        );
+        assert_eq!(executable(message), Some(("probe".into(), "/t/probe".into())));
+        assert_eq!(executable(r#"{"target":{"name":"lib"},"executable":null}"#), None);
     }
 }

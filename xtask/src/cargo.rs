@@ -29,9 +29,7 @@ pub fn has(name: &str) -> bool {
 
 /// Runs a command to its end with this program's own input and output.
 pub fn run(command: &mut Command, what: &str) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {what}"))?;
+    let status = command.status().with_context(|| format!("cannot start {what}"))?;
     ensure!(status.success(), "{what} failed ({status})");
     Ok(())
 }
@@ -48,19 +46,9 @@ pub fn build_evtchn() -> Result<PathBuf> {
         "--message-format",
         "json-render-diagnostics",
     ]);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo build")?;
-    ensure!(
-        output.status.success(),
-        "cargo build of evtchn failed ({})",
-        output.status
-    );
-    match String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .find_map(executable)
-    {
+    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo build")?;
+    ensure!(output.status.success(), "cargo build of evtchn failed ({})", output.status);
+    match String::from_utf8_lossy(&output.stdout).lines().find_map(executable) {
         Some(path) => Ok(path),
         None => bail!("cargo build named no executable"),
     }
@@ -82,10 +70,7 @@ mod tests {
             executable(r#"{"reason":"compiler-artifact","executable":"/t/evtchn"}"#),
             Some(PathBuf::from("/t/evtchn"))
         );
-        assert_eq!(
-            executable(r#"{"reason":"compiler-artifact","executable":null}"#),
-            None
-        );
+        assert_eq!(executable(r#"{"reason":"compiler-artifact","executable":null}"#), None);
         assert_eq!(executable("not json"), None);
     }
 }

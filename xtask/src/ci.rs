@@ -17,30 +17,14 @@ struct Step {
 }
 
 const STEPS: [Step; 3] = [
-    Step {
-        name: "format",
-        needs: Some("fmt"),
-        command: format,
-    },
-    Step {
-        name: "lints",
-        needs: Some("clippy"),
-        command: lints,
-    },
-    Step {
-        name: "documentation",
-        needs: None,
-        command: documentation,
-    },
+    Step { name: "format", needs: Some("fmt"), command: format },
+    Step { name: "lints", needs: Some("clippy"), command: lints },
+    Step { name: "documentation", needs: None, command: documentation },
 ];
 
 /// Runs all steps, then the tests, whose closing lines come last; a failed step does not keep the others from running.
 pub fn run() -> Result<()> {
-    let mut failed: Vec<&str> = STEPS
-        .iter()
-        .filter(|step| !step.passes())
-        .map(|step| step.name)
-        .collect();
+    let mut failed: Vec<&str> = STEPS.iter().filter(|step| !step.passes()).map(|step| step.name).collect();
     println!("ci: tests");
     if let Err(error) = test::run(&test::Args::default()) {
         eprintln!("ci: tests: {error:#}");
@@ -55,21 +39,14 @@ pub fn run() -> Result<()> {
 impl Step {
     fn passes(&self) -> bool {
         if let Some(missing) = self.needs.filter(|needed| !cargo::has(needed)) {
-            println!(
-                "ci: {} skipped: cargo {missing} is not installed",
-                self.name
-            );
+            println!("ci: {} skipped: cargo {missing} is not installed", self.name);
             return true;
         }
         println!("ci: {}", self.name);
         let start = Instant::now();
         let outcome = cargo::run(&mut (self.command)(), self.name);
         let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
-        println!(
-            "ci: {} {verdict} in {:.1} s",
-            self.name,
-            start.elapsed().as_secs_f64()
-        );
+        println!("ci: {} {verdict} in {:.1} s", self.name, start.elapsed().as_secs_f64());
         outcome.is_ok()
     }
 }
@@ -82,22 +59,12 @@ fn format() -> Command {
 
 fn lints() -> Command {
     let mut command = cargo::cargo();
-    command.args([
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    command.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     command
 }
 
 fn documentation() -> Command {
     let mut command = cargo::cargo();
-    command
-        .args(["doc", "--quiet", "--workspace", "--no-deps"])
-        .env("RUSTDOCFLAGS", "-D warnings");
+    command.args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     command
 }

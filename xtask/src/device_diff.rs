@@ -37,23 +37,9 @@ pub struct Args {
 /// The recording cannot be read, or the recorder cannot be built or run.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let xen = Recording::load(&args.recording)?;
-    ensure!(
-        xen.is_device(),
-        "{}: a recording of hypercalls: use replay",
-        xen.name
-    );
+    ensure!(xen.is_device(), "{}: a recording of hypercalls: use replay", xen.name);
     let excuses = Excuses::load(Table::Device)?;
-    let ours = Tools::build()?.record(
-        &xen,
-        Run {
-            seed: args.seed,
-            settle_us: args.settle_us,
-        },
-    )?;
+    let ours = Tools::build()?.record(&xen, Run { seed: args.seed, settle_us: args.settle_us })?;
     let passed = print(&compare_device(&xen, &ours, &excuses), args.json)?;
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -13,6 +13,5 @@ pub fn workspace() -> &'static Path {
 /// The folder that holds the fetched packages: `EVTCHN_DEBIAN_DIR`, or `target/debian` of the workspace, wherever cargo's own
 /// target folder is, so that all builds share one copy.
 pub fn debian() -> PathBuf {
-    env::var_os("EVTCHN_DEBIAN_DIR")
-        .map_or_else(|| workspace().join("target/debian"), PathBuf::from)
+    env::var_os("EVTCHN_DEBIAN_DIR").map_or_else(|| workspace().join("target/debian"), PathBuf::from)
 }

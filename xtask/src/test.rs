@@ -33,10 +33,7 @@ fn examples(args: &Args) -> Result<()> {
     if args.filter.is_some() {
         return Ok(());
     }
-    cargo::run(
-        cargo::cargo().args(["test", "--quiet", "--workspace", "--doc"]),
-        "the documentation examples",
-    )
+    cargo::run(cargo::cargo().args(["test", "--quiet", "--workspace", "--doc"]), "the documentation examples")
 }
 
 fn runner(args: &Args) -> Command {
@@ -47,15 +44,7 @@ fn runner(args: &Args) -> Command {
             .args(&args.filter)
             .args(&args.runner);
     } else {
-        command.args([
-            "test",
-            "--workspace",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--examples",
-            "--no-fail-fast",
-        ]);
+        command.args(["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"]);
         command.args(&args.filter).arg("--").args(&args.runner);
     }
     command

@@ -106,11 +106,7 @@ impl Errno {
     #[must_use]
     pub const fn from_result(result: i64) -> Option<Self> {
         let number = result.wrapping_neg();
-        if number >= 1 && number <= MAX {
-            Some(Self(number as u16))
-        } else {
-            None
-        }
+        if number >= 1 && number <= MAX { Some(Self(number as u16)) } else { None }
     }
 }
 

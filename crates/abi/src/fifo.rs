@@ -100,11 +100,7 @@ impl Priority {
     #[inline]
     #[must_use]
     pub const fn new(value: u32) -> Option<Self> {
-        if value <= Self::LOWEST.0 as u32 {
-            Some(Self(value as u8))
-        } else {
-            None
-        }
+        if value <= Self::LOWEST.0 as u32 { Some(Self(value as u8)) } else { None }
     }
 
     /// All sixteen, the highest first.
@@ -215,12 +211,7 @@ impl fmt::Debug for EventWord {
     /// For example `EventWord(PENDING|LINKED, link 5)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EventWord(")?;
-        let names = [
-            (PENDING, "PENDING"),
-            (MASKED, "MASKED"),
-            (LINKED, "LINKED"),
-            (BUSY, "BUSY"),
-        ];
+        let names = [(PENDING, "PENDING"), (MASKED, "MASKED"), (LINKED, "LINKED"), (BUSY, "BUSY")];
         let mut separator = "";
         for (_, name) in names.into_iter().filter(|(bit, _)| self.0 & bit != 0) {
             write!(f, "{separator}{name}")?;
@@ -291,12 +282,7 @@ mod tests {
     fn each_flag_is_seen_by_its_accessor_alone() {
         let flags = |bits| {
             let word = EventWord(0).with(bits);
-            [
-                word.is_pending(),
-                word.is_masked(),
-                word.is_linked(),
-                word.is_busy(),
-            ]
+            [word.is_pending(), word.is_masked(), word.is_linked(), word.is_busy()]
         };
         assert_eq!(flags(PENDING), [true, false, false, false]);
         assert_eq!(flags(MASKED), [false, true, false, false]);
@@ -306,10 +292,7 @@ mod tests {
 
     #[test]
     fn words_are_printed_with_their_flags() {
-        assert_eq!(
-            format!("{:?}", EventWord(PENDING | LINKED | 5)),
-            "EventWord(PENDING|LINKED, link 5)"
-        );
+        assert_eq!(format!("{:?}", EventWord(PENDING | LINKED | 5)), "EventWord(PENDING|LINKED, link 5)");
         assert_eq!(format!("{:?}", EventWord(0)), "EventWord(link 0)");
     }
 
@@ -332,14 +315,8 @@ mod tests {
 
     #[test]
     fn the_heads_end_where_the_block_ends() {
-        assert_eq!(
-            ControlBlock::head(Priority::HIGHEST),
-            Some(ControlBlock::HEAD)
-        );
-        assert_eq!(
-            ControlBlock::head(Priority::LOWEST),
-            Some(ControlBlock::SIZE - 4)
-        );
+        assert_eq!(ControlBlock::head(Priority::HIGHEST), Some(ControlBlock::HEAD));
+        assert_eq!(ControlBlock::head(Priority::LOWEST), Some(ControlBlock::SIZE - 4));
         assert_eq!(ControlBlock::head(Priority(16)), None);
         assert_eq!(Priority::LOWEST.ready_bit(), 0x8000);
     }

@@ -58,10 +58,7 @@ impl CallbackVia {
         match kind {
             _ if value == 0 => Self::None,
             Self::TYPE_GSI => Self::Gsi(low),
-            Self::TYPE_PCI_INTX => Self::PciIntx {
-                device: next >> 3,
-                pin: low & 3,
-            },
+            Self::TYPE_PCI_INTX => Self::PciIntx { device: next >> 3, pin: low & 3 },
             Self::TYPE_VECTOR => Self::Vector(low),
             _ => Self::None,
         }
@@ -100,10 +97,7 @@ mod tests {
     #[test]
     fn bus_domain_and_function_of_an_intx_callback_are_ignored() {
         let value = 0x01ff_ffff_ffff_0000 | 2 << 11 | 7 << 8 | 0xfc | 1;
-        assert_eq!(
-            CallbackVia::from_param(value),
-            CallbackVia::PciIntx { device: 2, pin: 1 }
-        );
+        assert_eq!(CallbackVia::from_param(value), CallbackVia::PciIntx { device: 2, pin: 1 });
     }
 
     #[test]

@@ -154,10 +154,7 @@ mod tests {
 
     #[test]
     fn only_the_lower_half_of_a_domain_counts() {
-        let bind = BindInterdomain {
-            remote_domain: 0x0001_7ff0,
-            remote_port: Port(1),
-        };
+        let bind = BindInterdomain { remote_domain: 0x0001_7ff0, remote_port: Port(1) };
         assert_eq!(bind.remote_domid(), DomId::SELF);
     }
 }

@@ -75,8 +75,7 @@ pub use features::{CPUID_HVM_LEAF, CPUID_UPCALL_VECTOR, Feature};
 pub use fifo::{EventWord, Priority};
 pub use hvm::{CallbackVia, HvmParam};
 pub use hypercall::{
-    CallbackOp, Domctl, HvmOp, Hypercall, PhysdevOp, SCHEDOP_POLL_MAX_PORTS, SchedOp, VcpuOp,
-    XenVersion,
+    CallbackOp, Domctl, HvmOp, Hypercall, PhysdevOp, SCHEDOP_POLL_MAX_PORTS, SchedOp, VcpuOp, XenVersion,
 };
 pub use ids::{DomId, Gfn, Pirq, Port, VcpuId, Virq};
 pub use op::{ChannelStatus, Op};

@@ -160,10 +160,7 @@ impl Layout {
         if port.0 >= self.nr_channels() {
             return None;
         }
-        match (
-            port.0.checked_div(self.word_bits),
-            port.0.checked_rem(self.word_bits),
-        ) {
+        match (port.0.checked_div(self.word_bits), port.0.checked_rem(self.word_bits)) {
             (Some(word), Some(bit)) => Some((word, bit)),
             _ => None,
         }
@@ -209,10 +206,7 @@ mod tests {
     fn the_arrays_follow_each_other_without_gaps() {
         for layout in ALL {
             let array = layout.word_bits as usize * layout.word_size;
-            assert_eq!(
-                layout.vcpu_slots as usize * layout.vcpu_info_size,
-                layout.pending
-            );
+            assert_eq!(layout.vcpu_slots as usize * layout.vcpu_info_size, layout.pending);
             assert_eq!(layout.pending + array, layout.mask);
             assert_eq!(layout.mask + array, layout.wc_version);
             assert_eq!(layout.time + vcpu_time::SIZE, layout.vcpu_info_size);
@@ -224,14 +218,8 @@ mod tests {
     fn words_exist_up_to_the_last_bit_of_the_selector() {
         for layout in ALL {
             let last = layout.word_bits - 1;
-            assert_eq!(
-                layout.pending_word(last),
-                Some(layout.mask - layout.word_size)
-            );
-            assert_eq!(
-                layout.mask_word(last),
-                Some(layout.wc_version - layout.word_size)
-            );
+            assert_eq!(layout.pending_word(last), Some(layout.mask - layout.word_size));
+            assert_eq!(layout.mask_word(last), Some(layout.wc_version - layout.word_size));
             assert_eq!(layout.pending_word(layout.word_bits), None);
             assert_eq!(layout.mask_word(u32::MAX), None);
         }
@@ -241,10 +229,7 @@ mod tests {
     fn the_last_port_is_the_last_bit_of_the_last_word() {
         for layout in ALL {
             let last = layout.word_bits - 1;
-            assert_eq!(
-                layout.word_and_bit(Port(layout.nr_channels() - 1)),
-                Some((last, last))
-            );
+            assert_eq!(layout.word_and_bit(Port(layout.nr_channels() - 1)), Some((last, last)));
             assert_eq!(layout.word_and_bit(Port(layout.nr_channels())), None);
         }
     }
@@ -253,10 +238,7 @@ mod tests {
     fn a_pending_bit_is_at_the_same_byte_in_both_x86_layouts() {
         let place = |layout: Layout, port| {
             let (word, bit) = layout.word_and_bit(Port(port)).unwrap();
-            (
-                layout.pending_word(word).unwrap() + bit as usize / 8,
-                bit % 8,
-            )
+            (layout.pending_word(word).unwrap() + bit as usize / 8, bit % 8)
         };
         for port in 0..two_level::NR_CHANNELS_32 {
             assert_eq!(place(Layout::X86_64, port), place(Layout::X86_32, port));

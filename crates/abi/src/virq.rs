@@ -101,11 +101,7 @@ mod tests {
 
     #[test]
     fn four_virqs_are_per_vcpu_and_one_is_per_domain() {
-        let count = |class| {
-            (0..NR_VIRQS)
-                .filter(|&n| Virq(n).class() == Some(class))
-                .count()
-        };
+        let count = |class| (0..NR_VIRQS).filter(|&n| Virq(n).class() == Some(class)).count();
         assert_eq!(count(VirqClass::PerVcpu), 4);
         assert_eq!(count(VirqClass::PerDomain), 1);
         assert_eq!(count(VirqClass::Global), 19);

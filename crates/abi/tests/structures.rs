@@ -78,10 +78,7 @@ fn each_status_is_read_back_as_it_was_stored() {
     let kinds = [
         StatusKind::Closed,
         StatusKind::Unbound { dom: DomId(0x1234) },
-        StatusKind::Interdomain {
-            dom: DomId(7),
-            port: Port(0x0102_0304),
-        },
+        StatusKind::Interdomain { dom: DomId(7), port: Port(0x0102_0304) },
         StatusKind::Pirq(Pirq(0x0a0b_0c0d)),
         StatusKind::Virq(Virq::ARGO),
         StatusKind::Ipi,
@@ -96,24 +93,15 @@ fn each_status_is_read_back_as_it_was_stored() {
 #[test]
 fn storing_a_status_leaves_the_other_bytes_of_the_union_alone() {
     let stored = |kind| {
-        let mut status = Status {
-            u: StatusUnion([0xff; 8]),
-            ..Status::default()
-        };
+        let mut status = Status { u: StatusUnion([0xff; 8]), ..Status::default() };
         status.set_kind(kind);
         status.u.0
     };
     let f = 0xff;
     assert_eq!(stored(StatusKind::Closed), [f; 8]);
     assert_eq!(stored(StatusKind::Ipi), [f; 8]);
-    assert_eq!(
-        stored(StatusKind::Unbound { dom: DomId(1) }),
-        [1, 0, f, f, f, f, f, f]
-    );
-    let interdomain = StatusKind::Interdomain {
-        dom: DomId(1),
-        port: Port(2),
-    };
+    assert_eq!(stored(StatusKind::Unbound { dom: DomId(1) }), [1, 0, f, f, f, f, f, f]);
+    let interdomain = StatusKind::Interdomain { dom: DomId(1), port: Port(2) };
     assert_eq!(stored(interdomain), [1, 0, f, f, 2, 0, 0, 0]);
     assert_eq!(stored(StatusKind::Pirq(Pirq(3))), [3, 0, 0, 0, f, f, f, f]);
     assert_eq!(stored(StatusKind::Virq(Virq(4))), [4, 0, 0, 0, f, f, f, f]);
@@ -121,10 +109,7 @@ fn storing_a_status_leaves_the_other_bytes_of_the_union_alone() {
 
 #[test]
 fn a_status_without_a_name_has_no_kind() {
-    let status = Status {
-        status: ChannelStatus(6),
-        ..Status::default()
-    };
+    let status = Status { status: ChannelStatus(6), ..Status::default() };
     assert_eq!(status.kind(), None);
 }
 
@@ -152,34 +137,17 @@ fn what_is_larger_than_the_union_does_not_fit_the_old_form() {
 
 #[test]
 fn numbers_of_32_bit_guests_keep_their_meaning() {
-    let poll = SchedPoll32 {
-        ports: u32::MAX,
-        nr_ports: 3,
-        timeout: 1 << 40,
-    };
-    let wide = SchedPoll {
-        ports: 0xffff_ffff,
-        nr_ports: 3,
-        pad: [0; 4],
-        timeout: 1 << 40,
-    };
+    let poll = SchedPoll32 { ports: u32::MAX, nr_ports: 3, timeout: 1 << 40 };
+    let wide = SchedPoll { ports: 0xffff_ffff, nr_ports: 3, pad: [0; 4], timeout: 1 << 40 };
     assert_eq!(SchedPoll::from(poll), wide);
-    let timer = VcpuSetSingleshotTimer32 {
-        timeout_abs_ns: 5,
-        flags: VcpuSetSingleshotTimer::FUTURE,
-    };
+    let timer = VcpuSetSingleshotTimer32 { timeout_abs_ns: 5, flags: VcpuSetSingleshotTimer::FUTURE };
     assert_eq!(VcpuSetSingleshotTimer::from(timer).flags, 1);
 }
 
 #[test]
 fn all_operations_have_names_and_others_have_none() {
     assert_eq!(Op::ALL.len(), 15);
-    assert!(
-        Op::ALL
-            .iter()
-            .enumerate()
-            .all(|(number, op)| op.0 as usize == number)
-    );
+    assert!(Op::ALL.iter().enumerate().all(|(number, op)| op.0 as usize == number));
     assert_eq!(Op::RESET_CONT.name(), Some("reset_cont"));
     assert!(!Op(15).is_known());
     assert!(!Op(u32::MAX).is_known());
@@ -192,11 +160,7 @@ fn lists_are_ascending_without_duplicates() {
     assert!(VcpuOp::ALL.is_sorted_by(|a, b| a < b));
     assert!(PhysdevOp::ALL.is_sorted_by(|a, b| a < b));
     assert!(Virq::ALL.is_sorted_by(|a, b| a < b));
-    assert!(
-        ioctl::Ioctl::ALL
-            .iter()
-            .all(|command| command.name().is_some())
-    );
+    assert!(ioctl::Ioctl::ALL.iter().all(|command| command.name().is_some()));
 }
 
 #[test]

@@ -55,11 +55,7 @@ impl Binding {
     /// A fresh binding, enabled.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
-        Self {
-            enabled: AtomicBool::new(true),
-            unbinding: AtomicBool::new(false),
-            kind,
-        }
+        Self { enabled: AtomicBool::new(true), unbinding: AtomicBool::new(false), kind }
     }
 
     /// Where the port comes from.
@@ -80,11 +76,7 @@ impl Binding {
         if self.unbinding.load(Ordering::Acquire) {
             return Fired::Ignore;
         }
-        if self.enabled.swap(false, Ordering::AcqRel) {
-            Fired::Queue
-        } else {
-            Fired::QueueUnexpected
-        }
+        if self.enabled.swap(false, Ordering::AcqRel) { Fired::Queue } else { Fired::QueueUnexpected }
     }
 
     /// The port was written. True means that it was disabled and the caller must unmask it now; false means

@@ -301,11 +301,7 @@ fn set_up_dynamic(port: Port, driver: &mut impl Driver) -> Result<u32, Errno> {
 }
 
 fn require_bound(port: Port, driver: &impl Driver) -> Result<(), Errno> {
-    if driver.is_bound(port) {
-        Ok(())
-    } else {
-        Err(Errno::ENOTCONN)
-    }
+    if driver.is_bound(port) { Ok(()) } else { Err(Errno::ENOTCONN) }
 }
 
 fn copy_in<const N: usize>(mut argument: impl UserArgument) -> Result<[u8; N], Fault> {

@@ -51,11 +51,7 @@ impl Restriction {
     ///
     /// `EACCES`: it is restricted.
     pub fn require_none(self) -> Result<(), Errno> {
-        if self.is_restricted() {
-            Err(Errno::EACCES)
-        } else {
-            Ok(())
-        }
+        if self.is_restricted() { Err(Errno::EACCES) } else { Ok(()) }
     }
 
     /// Restricts the file to `domain`, which need not exist.

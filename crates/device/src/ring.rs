@@ -113,16 +113,11 @@ impl Ring {
         };
         slot.store(port.0, Ordering::Relaxed);
         // Release, with the Acquire in `used_by`: whoever sees the index sees the port.
-        self.producer
-            .store(producer.wrapping_add(1), Ordering::Release);
+        self.producer.store(producer.wrapping_add(1), Ordering::Release);
         // Partner: the fence in `used_by`. The consumer index has to be read again behind it: with the value from
         // above, a reader that emptied the ring meanwhile could be asleep and not be woken.
         fence(Ordering::SeqCst);
-        if self.consumer.load(Ordering::Relaxed) == producer {
-            Pushed::FirstEntry
-        } else {
-            Pushed::Queued
-        }
+        if self.consumer.load(Ordering::Relaxed) == producer { Pushed::FirstEntry } else { Pushed::Queued }
     }
 
     /// What a `read` of `length` bytes does now. Needs the consumer lock, until the answer was dealt with.
@@ -137,33 +132,18 @@ impl Ring {
             return ReadStep::Overflowed;
         }
         let ready = self.peek(slots, wanted);
-        if ready.is_empty() {
-            ReadStep::Empty
-        } else {
-            ReadStep::Ready(ready)
-        }
+        if ready.is_empty() { ReadStep::Empty } else { ReadStep::Ready(ready) }
     }
 
     /// The oldest unread ports, at most `limit` of them, without taking them. Needs the consumer lock as long
     /// as the answer is used.
     pub fn peek<'a>(&'a self, slots: &'a [AtomicU32], limit: usize) -> Ready<'a> {
         let consumer = self.consumer.load(Ordering::Relaxed);
-        let count = (self.used_by(consumer) as usize)
-            .min(slots.len())
-            .min(limit);
-        let (wrapped, tail) = slots
-            .split_at_checked(offset(slots, consumer))
-            .unwrap_or_default();
+        let count = (self.used_by(consumer) as usize).min(slots.len()).min(limit);
+        let (wrapped, tail) = slots.split_at_checked(offset(slots, consumer)).unwrap_or_default();
         let oldest = tail.get(..count.min(tail.len())).unwrap_or_default();
-        let rest = wrapped
-            .get(..count.saturating_sub(oldest.len()))
-            .unwrap_or_default();
-        Ready {
-            ring: self,
-            consumer,
-            oldest,
-            rest,
-        }
+        let rest = wrapped.get(..count.saturating_sub(oldest.len())).unwrap_or_default();
+        Ready { ring: self, consumer, oldest, rest }
     }
 
     /// RESET: forgets every unread port and the overflow. Needs the consumer and the producer lock.
@@ -172,8 +152,7 @@ impl Ring {
     pub fn reset(&self) {
         // The driver in C sets both indices to 0. Moving only one gives the same empty ring, and a poll without
         // locks sees nothing in between.
-        self.consumer
-            .store(self.producer.load(Ordering::Relaxed), Ordering::Release);
+        self.consumer.store(self.producer.load(Ordering::Relaxed), Ordering::Release);
         self.overflow.store(false, Ordering::Relaxed);
     }
 
@@ -269,10 +248,7 @@ impl Ready<'_> {
     /// The ports, oldest first.
     pub fn ports(&self) -> impl Iterator<Item = Port> {
         // Relaxed: `peek` loaded the producer index with Acquire.
-        self.oldest
-            .iter()
-            .chain(self.rest)
-            .map(|slot| Port(slot.load(Ordering::Relaxed)))
+        self.oldest.iter().chain(self.rest).map(|slot| Port(slot.load(Ordering::Relaxed)))
     }
 
     /// Hands the ports to `copy` as the bytes that the reader gets, in pieces of at most 256 bytes, in order.
@@ -281,10 +257,7 @@ impl Ready<'_> {
     ///
     /// The first error of `copy`; then nothing must be consumed.
     pub fn copy_out<E>(&self, mut copy: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let pieces = self
-            .oldest
-            .chunks(COPY_PORTS)
-            .chain(self.rest.chunks(COPY_PORTS));
+        let pieces = self.oldest.chunks(COPY_PORTS).chain(self.rest.chunks(COPY_PORTS));
         let mut bytes = [[0; transfer::PORT_BYTES]; COPY_PORTS];
         for piece in pieces {
             for (to, slot) in bytes.iter_mut().zip(piece) {
@@ -300,10 +273,7 @@ impl Ready<'_> {
     /// It does not enable them again: that is what `write` is for.
     pub fn consume(self) -> usize {
         // Release, with the Acquire in `push`: the slots were read before they can be written again.
-        self.ring.consumer.store(
-            self.consumer.wrapping_add(self.len() as u32),
-            Ordering::Release,
-        );
+        self.ring.consumer.store(self.consumer.wrapping_add(self.len() as u32), Ordering::Release);
         self.byte_len()
     }
 }

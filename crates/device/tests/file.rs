@@ -24,12 +24,7 @@ fn overflowed() -> TestFile {
 fn a_length_below_one_port_reads_nothing_in_every_state() {
     let mut ready = TestFile::with_ports([7]);
     ready.fire(7);
-    for file in [
-        TestFile::new(),
-        TestFile::with_ports([7]),
-        ready,
-        overflowed(),
-    ] {
+    for file in [TestFile::new(), TestFile::with_ports([7]), ready, overflowed()] {
         for length in 0..4 {
             assert_eq!(file.read(length), Ok(vec![]));
             assert_eq!(file.read_faulting(length), Ok(0));
@@ -39,16 +34,7 @@ fn a_length_below_one_port_reads_nothing_in_every_state() {
 
 #[test]
 fn lengths_are_cut_to_whole_ports() {
-    for (length, count) in [
-        (4, 1),
-        (5, 1),
-        (6, 1),
-        (7, 1),
-        (8, 2),
-        (11, 2),
-        (12, 3),
-        (64, 3),
-    ] {
+    for (length, count) in [(4, 1), (5, 1), (6, 1), (7, 1), (8, 2), (11, 2), (12, 3), (64, 3)] {
         let mut file = TestFile::with_ports([1, 2, 3]);
         for port in 1..=3 {
             file.fire(port);
@@ -71,10 +57,7 @@ fn one_read_takes_at_most_a_page_and_the_next_the_rest() {
 #[test]
 fn an_empty_ring_is_eagain_before_the_buffer_is_looked_at() {
     assert_eq!(TestFile::new().read_faulting(4), Err(Errno::EAGAIN));
-    assert_eq!(
-        TestFile::with_ports([7]).read_faulting(4),
-        Err(Errno::EAGAIN)
-    );
+    assert_eq!(TestFile::with_ports([7]).read_faulting(4), Err(Errno::EAGAIN));
 }
 
 #[test]

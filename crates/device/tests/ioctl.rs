@@ -24,18 +24,9 @@ const ALL: [Ioctl; 8] = [
 fn command_words_are_matched_whole() {
     for word in ALL {
         assert!(Command::decode(Level::Linux7_2, word).is_some(), "{word:?}");
-        for changed in [
-            word.0 ^ 1 << 16,
-            word.0 | 1 << 30,
-            word.0 | 1 << 31,
-            word.0 ^ 0x100,
-        ] {
+        for changed in [word.0 ^ 1 << 16, word.0 | 1 << 30, word.0 | 1 << 31, word.0 ^ 0x100] {
             let changed = Ioctl(changed);
-            assert_eq!(
-                Command::decode(Level::Linux7_2, changed),
-                None,
-                "{changed:?}"
-            );
+            assert_eq!(Command::decode(Level::Linux7_2, changed), None, "{changed:?}");
         }
     }
 }
@@ -62,10 +53,7 @@ fn bind_static_is_the_only_command_that_linux_6_1_lacks() {
     }
     let mut open = Open::new();
     open.level = Level::Linux6_1;
-    assert_eq!(
-        open.ioctl(Ioctl::BIND_STATIC, bad_pointer()),
-        Err(Errno::ENOSYS)
-    );
+    assert_eq!(open.ioctl(Ioctl::BIND_STATIC, bad_pointer()), Err(Errno::ENOSYS));
 }
 
 #[test]
@@ -88,9 +76,7 @@ fn a_restriction_is_checked_before_the_pointer_except_by_those_that_need_the_arg
     for word in ALL {
         let mut open = Open::restricted_to(5);
         let expected = match word {
-            Ioctl::BIND_VIRQ | Ioctl::BIND_UNBOUND_PORT | Ioctl::RESTRICT_DOMID => {
-                Err(Errno::EACCES)
-            }
+            Ioctl::BIND_VIRQ | Ioctl::BIND_UNBOUND_PORT | Ioctl::RESTRICT_DOMID => Err(Errno::EACCES),
             Ioctl::RESET => Ok(0),
             _ => Err(Errno::EFAULT),
         };
@@ -101,10 +87,7 @@ fn a_restriction_is_checked_before_the_pointer_except_by_those_that_need_the_arg
 #[test]
 fn a_short_argument_is_efault() {
     let mut open = Open::new();
-    assert_eq!(
-        open.ioctl(Ioctl::BIND_INTERDOMAIN, words(&[0])),
-        Err(Errno::EFAULT)
-    );
+    assert_eq!(open.ioctl(Ioctl::BIND_INTERDOMAIN, words(&[0])), Err(Errno::EFAULT));
     assert_eq!(open.ioctl(Ioctl::BIND_VIRQ, domid(0)), Err(Errno::EFAULT));
 }
 
@@ -112,16 +95,8 @@ fn a_short_argument_is_efault() {
 fn binds_return_the_port_and_leave_it_enabled() {
     for (word, argument, call) in [
         (Ioctl::BIND_VIRQ, vec![3], Call::BindVirq(Virq(3))),
-        (
-            Ioctl::BIND_INTERDOMAIN,
-            vec![2, 7],
-            Call::BindInterdomain(DomId(2), Port(7)),
-        ),
-        (
-            Ioctl::BIND_UNBOUND_PORT,
-            vec![54321],
-            Call::AllocUnbound(DomId(54321)),
-        ),
+        (Ioctl::BIND_INTERDOMAIN, vec![2, 7], Call::BindInterdomain(DomId(2), Port(7))),
+        (Ioctl::BIND_UNBOUND_PORT, vec![54321], Call::AllocUnbound(DomId(54321))),
     ] {
         let mut open = Open::new();
         assert_eq!(open.ioctl(word, words(&argument)), Ok(10));
@@ -141,13 +116,7 @@ fn a_hypercall_error_is_returned_as_is_and_nothing_is_closed() {
         (Ioctl::BIND_INTERDOMAIN, vec![2, 7]),
         (Ioctl::BIND_UNBOUND_PORT, vec![1]),
     ] {
-        for errno in [
-            Errno::EEXIST,
-            Errno::EINVAL,
-            Errno::ESRCH,
-            Errno::ENOSPC,
-            Errno::EPERM,
-        ] {
+        for errno in [Errno::EEXIST, Errno::EINVAL, Errno::ESRCH, Errno::ENOSPC, Errno::EPERM] {
             let mut open = Open::new();
             open.file.hypercall = Err(errno);
             assert_eq!(open.ioctl(word, words(&argument)), Err(errno));
@@ -164,18 +133,12 @@ fn a_failed_set_up_closes_the_channel_exactly_once() {
         (Ioctl::BIND_INTERDOMAIN, vec![2, 7]),
         (Ioctl::BIND_UNBOUND_PORT, vec![1]),
     ] {
-        for (error, closes) in [
-            (SetUpError::Open(Errno::ENOMEM), 1),
-            (SetUpError::Closed(Errno::ENOMEM), 0),
-        ] {
+        for (error, closes) in [(SetUpError::Open(Errno::ENOMEM), 1), (SetUpError::Closed(Errno::ENOMEM), 0)]
+        {
             let mut open = Open::new();
             open.file.set_up_error = Some(error);
             assert_eq!(open.ioctl(word, words(&argument)), Err(Errno::ENOMEM));
-            let closed = open
-                .file
-                .calls
-                .iter()
-                .filter(|&&call| call == Call::Close(Port(10)));
+            let closed = open.file.calls.iter().filter(|&&call| call == Call::Close(Port(10)));
             assert_eq!(closed.count(), closes);
         }
     }
@@ -184,17 +147,9 @@ fn a_failed_set_up_closes_the_channel_exactly_once() {
 #[test]
 fn domains_are_cut_to_16_bits_for_the_hypercall() {
     let mut open = Open::new();
-    open.ioctl(Ioctl::BIND_UNBOUND_PORT, words(&[0x17ff0]))
-        .unwrap();
-    open.ioctl(Ioctl::BIND_INTERDOMAIN, words(&[0x10002, 7]))
-        .unwrap();
-    assert_eq!(
-        open.file.calls,
-        [
-            Call::AllocUnbound(DomId::SELF),
-            Call::BindInterdomain(DomId(2), Port(7))
-        ]
-    );
+    open.ioctl(Ioctl::BIND_UNBOUND_PORT, words(&[0x17ff0])).unwrap();
+    open.ioctl(Ioctl::BIND_INTERDOMAIN, words(&[0x10002, 7])).unwrap();
+    assert_eq!(open.file.calls, [Call::AllocUnbound(DomId::SELF), Call::BindInterdomain(DomId(2), Port(7))]);
 }
 
 #[test]
@@ -216,14 +171,8 @@ fn a_restricted_file_binds_to_its_domain_only_compared_in_32_bits() {
 #[test]
 fn a_restricted_file_makes_no_ports_of_its_own() {
     let mut open = Open::restricted_to(5);
-    assert_eq!(
-        open.ioctl(Ioctl::BIND_VIRQ, words(&[3])),
-        Err(Errno::EACCES)
-    );
-    assert_eq!(
-        open.ioctl(Ioctl::BIND_UNBOUND_PORT, words(&[5])),
-        Err(Errno::EACCES)
-    );
+    assert_eq!(open.ioctl(Ioctl::BIND_VIRQ, words(&[3])), Err(Errno::EACCES));
+    assert_eq!(open.ioctl(Ioctl::BIND_UNBOUND_PORT, words(&[5])), Err(Errno::EACCES));
     assert!(open.file.calls.is_empty());
 }
 
@@ -252,10 +201,7 @@ fn restricting_is_one_way_and_takes_only_real_domains() {
     }
     let mut open = Open::restricted_to(5);
     for domain in [5, 6, 0] {
-        assert_eq!(
-            open.ioctl(Ioctl::RESTRICT_DOMID, domid(domain)),
-            Err(Errno::EACCES)
-        );
+        assert_eq!(open.ioctl(Ioctl::RESTRICT_DOMID, domid(domain)), Err(Errno::EACCES));
     }
     assert_eq!(open.restriction.domain(), Some(DomId(5)));
 }
@@ -288,10 +234,7 @@ fn unbind_closes_the_port_and_the_second_one_is_enotconn() {
 fn notify_of_any_number_that_is_not_bound_here_is_enotconn() {
     let mut open = Open::of(TestFile::with_ports([9]));
     for port in [0, 8, 4096, u32::MAX] {
-        assert_eq!(
-            open.ioctl(Ioctl::NOTIFY, words(&[port])),
-            Err(Errno::ENOTCONN)
-        );
+        assert_eq!(open.ioctl(Ioctl::NOTIFY, words(&[port])), Err(Errno::ENOTCONN));
     }
     assert!(open.file.calls.is_empty());
     assert_eq!(open.ioctl(Ioctl::NOTIFY, words(&[9])), Ok(0));
@@ -303,10 +246,7 @@ fn bind_static_returns_zero_and_the_port_outlives_its_binding() {
     let mut open = Open::new();
     assert_eq!(open.ioctl(Ioctl::BIND_STATIC, words(&[900])), Ok(0));
     assert_eq!(open.file.bindings[&Port(900)].kind(), Kind::Static);
-    assert_eq!(
-        open.ioctl(Ioctl::BIND_STATIC, words(&[900])),
-        Err(Errno::EISCONN)
-    );
+    assert_eq!(open.ioctl(Ioctl::BIND_STATIC, words(&[900])), Err(Errno::EISCONN));
     assert_eq!(open.ioctl(Ioctl::UNBIND, words(&[900])), Ok(0));
     assert!(open.file.calls.is_empty(), "no hypercall at all");
     assert_eq!(open.ioctl(Ioctl::BIND_STATIC, words(&[900])), Ok(0));
@@ -316,10 +256,7 @@ fn bind_static_returns_zero_and_the_port_outlives_its_binding() {
 fn bind_static_of_a_port_bound_here_dynamically_is_eisconn() {
     let mut open = Open::of(TestFile::with_ports([9]));
     open.file.in_use.insert(Port(9));
-    assert_eq!(
-        open.ioctl(Ioctl::BIND_STATIC, words(&[9])),
-        Err(Errno::EISCONN)
-    );
+    assert_eq!(open.ioctl(Ioctl::BIND_STATIC, words(&[9])), Err(Errno::EISCONN));
 }
 
 #[test]
@@ -327,10 +264,7 @@ fn bind_static_leaves_ports_of_the_kernel_and_of_other_files_alone() {
     let mut open = Open::new();
     open.file.in_use.insert(Port(3));
     for port in [0, 3] {
-        assert_eq!(
-            open.ioctl(Ioctl::BIND_STATIC, words(&[port])),
-            Err(Errno::EBUSY)
-        );
+        assert_eq!(open.ioctl(Ioctl::BIND_STATIC, words(&[port])), Err(Errno::EBUSY));
     }
     assert!(open.file.bindings.is_empty());
 }
@@ -343,16 +277,10 @@ fn bind_static_works_on_a_restricted_file() {
 
 #[test]
 fn a_failed_static_set_up_closes_nothing() {
-    for error in [
-        SetUpError::Open(Errno::ENOMEM),
-        SetUpError::Closed(Errno::ENOMEM),
-    ] {
+    for error in [SetUpError::Open(Errno::ENOMEM), SetUpError::Closed(Errno::ENOMEM)] {
         let mut open = Open::new();
         open.file.set_up_error = Some(error);
-        assert_eq!(
-            open.ioctl(Ioctl::BIND_STATIC, words(&[900])),
-            Err(Errno::ENOMEM)
-        );
+        assert_eq!(open.ioctl(Ioctl::BIND_STATIC, words(&[900])), Err(Errno::ENOMEM));
         assert!(open.file.calls.is_empty());
     }
 }

@@ -48,10 +48,7 @@ impl File {
         Arc::new(Self {
             ring: Ring::starting_at(u32::MAX),
             slots: (0..slots).map(|_| AtomicU32::new(0)).collect(),
-            queue: WaitQueue {
-                wakes: Mutex::new(0),
-                woken: Condvar::new(),
-            },
+            queue: WaitQueue { wakes: Mutex::new(0), woken: Condvar::new() },
         })
     }
 

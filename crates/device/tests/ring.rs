@@ -54,11 +54,7 @@ impl Model {
             return Pushed::Overflow;
         }
         self.queue.push_back(port);
-        if self.queue.len() == 1 {
-            Pushed::FirstEntry
-        } else {
-            Pushed::Queued
-        }
+        if self.queue.len() == 1 { Pushed::FirstEntry } else { Pushed::Queued }
     }
 
     fn oldest(&self, limit: usize) -> Vec<u32> {
@@ -78,12 +74,7 @@ fn check_read(ring: &Ring, slots: &[AtomicU32], model: &mut Model, length: usize
         ReadStep::Ready(ready) => {
             assert!(!model.overflow);
             let expected = model.oldest(length / 4);
-            assert!(
-                ready
-                    .ports()
-                    .map(|port| port.0)
-                    .eq(expected.iter().copied())
-            );
+            assert!(ready.ports().map(|port| port.0).eq(expected.iter().copied()));
             assert_eq!(ready.byte_len(), expected.len() * 4);
             if !fault {
                 assert_eq!(ready.consume(), expected.len() * 4);

@@ -22,9 +22,7 @@ fn one_at_a_time(c: &mut Criterion) {
     let word = AtomicU64::new(0);
     group.bench_function("floor", |b| b.iter(|| floor(black_box(&word))));
     group.bench_function("unknown", |b| b.iter(|| black_box(&mut machine).unknown()));
-    group.bench_function("pending", |b| {
-        b.iter(|| black_box(&mut machine).send(black_box(port)))
-    });
+    group.bench_function("pending", |b| b.iter(|| black_box(&mut machine).send(black_box(port))));
     group.finish();
 }
 

@@ -140,11 +140,7 @@ impl<P> Domain<P> {
 
     /// The width that the guest uses now.
     pub fn width(&self) -> Width {
-        if self.width.load(Ordering::Relaxed) == Width::Bits32 as u8 {
-            Width::Bits32
-        } else {
-            Width::Bits64
-        }
+        if self.width.load(Ordering::Relaxed) == Width::Bits32 as u8 { Width::Bits32 } else { Width::Bits64 }
     }
 
     pub fn set_width(&self, width: Width) {

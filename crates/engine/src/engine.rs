@@ -80,8 +80,7 @@ impl<H: Hooks> Engine<H> {
 
     /// An engine that answers like the given release of Xen.
     pub fn with_level(hooks: H, level: Level) -> Self {
-        let domains =
-            Domains { map: BTreeMap::new(), handlers: [None; NR_VIRQS as usize], hardware: None };
+        let domains = Domains { map: BTreeMap::new(), handlers: [None; NR_VIRQS as usize], hardware: None };
         Self { hooks, level, domains: RwLock::new(domains) }
     }
 
@@ -102,9 +101,7 @@ impl<H: Hooks> Engine<H> {
     }
 
     /// The domain table, with every operation kept out.
-    pub(crate) fn domains_exclusively(
-        &self,
-    ) -> impl core::ops::DerefMut<Target = Domains<H::Page>> {
+    pub(crate) fn domains_exclusively(&self) -> impl core::ops::DerefMut<Target = Domains<H::Page>> {
         self.domains.write()
     }
 
@@ -197,11 +194,7 @@ impl<H: Hooks> Engine<H> {
     ///
     /// # Errors
     /// ESRCH if there is no such domain.
-    pub fn set_shared_info(
-        &self,
-        id: DomId,
-        page: Option<H::Page>,
-    ) -> Result<Option<H::Page>, OpError> {
+    pub fn set_shared_info(&self, id: DomId, page: Option<H::Page>) -> Result<Option<H::Page>, OpError> {
         let domains = self.domains();
         let mut slot = domains.get(id)?.shared_info.write();
         Ok(core::mem::replace(&mut slot, page))

@@ -111,9 +111,7 @@ impl OpError {
             Self::OutOfMemory => Errno::ENOMEM,
             Self::Hidden => Errno::EACCES,
             Self::Fault => Errno::EFAULT,
-            Self::ResetPhase | Self::VirqElsewhere | Self::VirqInUse | Self::IrqInUse => {
-                Errno::EBUSY
-            }
+            Self::ResetPhase | Self::VirqElsewhere | Self::VirqInUse | Self::IrqInUse => Errno::EBUSY,
             Self::VirqBound | Self::PirqBound | Self::DomainExists => Errno::EEXIST,
             Self::NoPort
             | Self::WrongState

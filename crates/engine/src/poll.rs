@@ -123,12 +123,7 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// EINVAL for more than 128 ports or one that the domain may not use; ENOENT, ESRCH for a caller
     /// that does not exist.
-    pub fn sched_poll(
-        &self,
-        caller: DomId,
-        vcpu: VcpuId,
-        ports: &[Port],
-    ) -> Result<PollOutcome, OpError> {
+    pub fn sched_poll(&self, caller: DomId, vcpu: VcpuId, ports: &[Port]) -> Result<PollOutcome, OpError> {
         let count = u32::try_from(ports.len()).map_err(|_| OpError::Invalid)?;
         self.sched_poll_with(caller, vcpu, count, |index| {
             ports.get(index as usize).copied().ok_or(OpError::Fault)
@@ -199,9 +194,7 @@ impl<H: Hooks> Engine<H> {
     #[must_use]
     pub fn is_polling(&self, domain: DomId, vcpu: VcpuId) -> bool {
         let domains = self.domains();
-        domains.get(domain).is_ok_and(|domain| {
-            domain.vcpu(vcpu).is_ok_and(|vcpu| vcpu.poll.is_polling())
-        })
+        domains.get(domain).is_ok_and(|domain| domain.vcpu(vcpu).is_ok_and(|vcpu| vcpu.poll.is_polling()))
     }
 
     /// Ends the polls that an event on `port` ends. No lock may be held.

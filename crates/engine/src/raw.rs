@@ -6,8 +6,8 @@
 //! answer is EFAULT and the operation is not undone: a port may stay open, as with Xen.
 
 use evtchn_abi::args::{
-    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, EvtchnOp,
-    ExpandArray, InitControl, Reset, SchedPoll, SchedPoll32, Send, SetPriority, Status, Unmask,
+    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, EvtchnOp, ExpandArray,
+    InitControl, Reset, SchedPoll, SchedPoll32, Send, SetPriority, Status, Unmask,
 };
 use evtchn_abi::{CStruct, DomId, Errno, Hypercall, Op, Port, SchedOp, VcpuId};
 
@@ -61,9 +61,7 @@ impl<H: Hooks> Engine<H> {
         let command = first as u32;
         match Hypercall(number) {
             Hypercall::EVENT_CHANNEL_OP => self.event_channel_op(caller, command, second, memory),
-            Hypercall::EVENT_CHANNEL_OP_COMPAT => {
-                self.event_channel_op_compat(caller, first, memory)
-            }
+            Hypercall::EVENT_CHANNEL_OP_COMPAT => self.event_channel_op_compat(caller, first, memory),
             Hypercall::SCHED_OP if SchedOp(command) == SchedOp::POLL => {
                 self.sched_op_poll(caller, vcpu, second, memory)
             }
@@ -121,9 +119,7 @@ impl<H: Hooks> Engine<H> {
             Op::SEND => with(memory, arg, |a: Send| self.send(caller, a.port)),
             Op::UNMASK => with(memory, arg, |a: Unmask| self.unmask(caller, a.port)),
             Op::CLOSE => with(memory, arg, |a: Close| self.close(caller, a.port)),
-            Op::BIND_VCPU => {
-                with(memory, arg, |a: BindVcpu| self.bind_vcpu(caller, a.port, a.vcpu))
-            }
+            Op::BIND_VCPU => with(memory, arg, |a: BindVcpu| self.bind_vcpu(caller, a.port, a.vcpu)),
             Op::ALLOC_UNBOUND => update(memory, arg, |a: &mut AllocUnbound| {
                 a.port = self.alloc_unbound(caller, a.dom, a.remote_dom)?;
                 Ok(())
@@ -150,12 +146,10 @@ impl<H: Hooks> Engine<H> {
                 a.vcpu = status.vcpu;
                 Ok(())
             }),
-            Op::INIT_CONTROL => with(memory, arg, |a: InitControl| {
-                self.init_control(caller, a.vcpu, a.control_gfn, a.offset)
-            }),
-            Op::EXPAND_ARRAY => {
-                with(memory, arg, |a: ExpandArray| self.expand_array(caller, a.array_gfn))
+            Op::INIT_CONTROL => {
+                with(memory, arg, |a: InitControl| self.init_control(caller, a.vcpu, a.control_gfn, a.offset))
             }
+            Op::EXPAND_ARRAY => with(memory, arg, |a: ExpandArray| self.expand_array(caller, a.array_gfn)),
             Op::SET_PRIORITY => {
                 with(memory, arg, |a: SetPriority| self.set_priority(caller, a.port, a.priority))
             }

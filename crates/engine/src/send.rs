@@ -43,9 +43,7 @@ impl<H: Hooks> Engine<H> {
             State::Interdomain { remote, port } => signal(&domains, remote, port),
             State::Ipi => Ok(sender.raise(port, channel)),
             State::Unbound { .. } => Ok(Effect::None),
-            State::Free | State::Reserved | State::Virq(_) | State::Pirq(_) => {
-                Err(OpError::WrongState)
-            }
+            State::Free | State::Reserved | State::Virq(_) | State::Pirq(_) => Err(OpError::WrongState),
         }
     }
 }

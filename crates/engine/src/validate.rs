@@ -26,16 +26,11 @@ impl<H: Hooks> Engine<H> {
     pub fn validate(&self) -> Result<(), String> {
         let domains = self.domains_exclusively();
         domains.iter().try_for_each(|domain| {
-            self.validate_domain(&domains, domain)
-                .map_err(|wrong| format!("domain {}: {wrong}", domain.id))
+            self.validate_domain(&domains, domain).map_err(|wrong| format!("domain {}: {wrong}", domain.id))
         })
     }
 
-    fn validate_domain(
-        &self,
-        domains: &Domains<H::Page>,
-        domain: &Domain<H::Page>,
-    ) -> Result<(), String> {
+    fn validate_domain(&self, domains: &Domains<H::Page>, domain: &Domain<H::Page>) -> Result<(), String> {
         let events = domain.event.read();
         let (mut active, mut xen) = (0, 0);
         for port in (0..events.ports.valid()).map(Port) {

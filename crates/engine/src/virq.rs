@@ -75,8 +75,7 @@ impl<H: Hooks> Engine<H> {
 
     /// Which kind of VIRQ it is, at this level of behaviour.
     pub(crate) fn class(&self, virq: Virq) -> Result<VirqClass, OpError> {
-        let class =
-            if self.level.argo_is_per_domain() { virq.class() } else { virq.class_before_4_21() };
+        let class = if self.level.argo_is_per_domain() { virq.class() } else { virq.class_before_4_21() };
         class.ok_or(OpError::NoVirq)
     }
 

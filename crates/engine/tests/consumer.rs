@@ -71,8 +71,7 @@ fn the_dump_shows_every_open_port_as_xen_does() {
     env.engine.alloc_consumer(D0, D1, V0, D0, consumer()).unwrap();
     env.set_mask(D1, Port(2), true);
     env.engine.send(D2, Port(1)).unwrap();
-    let lines: Vec<_> =
-        env.engine.debug_dump(D1).unwrap().iter().map(ToString::to_string).collect();
+    let lines: Vec<_> = env.engine.debug_dump(D1).unwrap().iter().map(ToString::to_string).collect();
     let expected = [
         "   1 [1/0/1]: s=3 n=0 x=0 d=2 p=1",
         "   2 [0/1/0]: s=6 n=3 x=0",

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use common::{D0, D1, D2, TestEnv, V0, delivered};
 use evtchn_abi::{DomId, Pirq, Port, VcpuId, Virq};
-use evtchn_engine::{
-    DomainConfig, DomainKind, Engine, Hooks, Level, OpError, PirqRefused, Upcall,
-};
+use evtchn_engine::{DomainConfig, DomainKind, Engine, Hooks, Level, OpError, PirqRefused, Upcall};
 use evtchn_sync::HeapPage;
 
 const ARCH_LAST: Virq = Virq(23);
@@ -37,9 +35,8 @@ fn numbers_above_23_are_refused() {
 #[test]
 fn which_virqs_may_be_bound_on_another_vcpu() {
     let env = TestEnv::new();
-    let allowed: Vec<_> = (0..24)
-        .filter(|&virq| env.engine.bind_virq(D0, Virq(virq), VcpuId(1)).is_ok())
-        .collect();
+    let allowed: Vec<_> =
+        (0..24).filter(|&virq| env.engine.bind_virq(D0, Virq(virq), VcpuId(1)).is_ok()).collect();
     assert_eq!(allowed, [0, 1, 7, 13]);
     let absent = env.engine.bind_virq(D0, Virq::CONSOLE, VcpuId(99));
     assert_eq!(absent, Err(OpError::VirqNotOnVcpu0), "before ENOENT");

@@ -8,13 +8,11 @@ use std::ops::Range;
 
 use common::{D0, D1, D2, TestEnv, V0};
 use evtchn_abi::args::{
-    AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, EvtchnOp, InitControl, Reset,
-    SchedPoll, SchedPoll32, Send, SetPriority, Status, StatusUnion,
+    AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, EvtchnOp, InitControl, Reset, SchedPoll,
+    SchedPoll32, Send, SetPriority, Status, StatusUnion,
 };
 use evtchn_abi::{CStruct, ChannelStatus, DomId, Errno, Op, Port, VcpuId, Virq};
-use evtchn_engine::{
-    DomainConfig, DomainKind, Fault, GuestMemory, Level, OpError, Outcome, Width,
-};
+use evtchn_engine::{DomainConfig, DomainKind, Fault, GuestMemory, Level, OpError, Outcome, Width};
 
 const DONE: Outcome = Outcome::Done(0);
 const AT: u64 = 0x100;
@@ -181,9 +179,8 @@ fn the_fifo_operations_answer_as_a_xen_without_them() {
     let mut memory = Memory::with(&InitControl { vcpu: VcpuId(99), ..Default::default() });
     assert_eq!(op(&env, D1, Op::INIT_CONTROL, &mut memory), failed(Errno::EOPNOTSUPP));
     assert_eq!(op(&env, D1, Op::EXPAND_ARRAY, &mut memory), failed(Errno::EOPNOTSUPP));
-    let priority = |port| {
-        op(&env, D1, Op::SET_PRIORITY, &mut Memory::with(&SetPriority { port, priority: 99 }))
-    };
+    let priority =
+        |port| op(&env, D1, Op::SET_PRIORITY, &mut Memory::with(&SetPriority { port, priority: 99 }));
     assert_eq!(priority(Port(0)), failed(Errno::ENOSYS));
     assert_eq!(priority(Port(64)), failed(Errno::EINVAL));
 }

@@ -7,9 +7,7 @@ mod common;
 use common::{D0, D1, D2, TestEnv, V0};
 use evtchn_abi::args::StatusKind;
 use evtchn_abi::{DomId, Pirq, Port, VcpuId, Virq};
-use evtchn_engine::OpError::{
-    NoPort, NotAccepted, NotImplemented, VirqBound, WrongState, XenOwned,
-};
+use evtchn_engine::OpError::{NoPort, NotAccepted, NotImplemented, VirqBound, WrongState, XenOwned};
 use evtchn_engine::{Consumer, DomainConfig, Level, OpError, PollOutcome};
 
 /// A way to bring a port of domain 1 into a state.

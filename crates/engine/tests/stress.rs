@@ -9,8 +9,8 @@ use std::thread;
 
 use common::{D0, D1, D2, TestEnv, V0};
 use evtchn_abi::{DomId, Errno, Layout, Op, Port, VcpuId, Virq};
-use evtchn_engine::{Engine, Outcome, PollOutcome};
 use evtchn_engine::test_utils::Recorder;
+use evtchn_engine::{Engine, Outcome, PollOutcome};
 use evtchn_guest::{Hypercall, SelfNotify, TwoLevel, Vcpu};
 
 const ROUNDS: u32 = 20_000;
@@ -32,8 +32,7 @@ impl Hypercall for Calls<'_> {
 fn every_send_is_followed_by_a_handling() {
     let env = TestEnv::new();
     let (near, far) = env.pair(D1, D2);
-    let guest =
-        TwoLevel::new(env.page(D2).clone(), &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
+    let guest = TwoLevel::new(env.page(D2).clone(), &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
     guest.bind_to_vcpu(far, V0);
     let (sent, seen) = (AtomicU32::new(0), AtomicU32::new(0));
     thread::scope(|scope| {
@@ -148,15 +147,33 @@ fn everything_at_once_keeps_the_invariants() {
             let (dom, peer) = (doms[(x >> 8) as usize % 3], doms[(x >> 16) as usize % 3]);
             let (port, vcpu) = (Port((x >> 20) % 12), VcpuId((x >> 12) % 4));
             match (x >> 24) % 12 {
-                0 | 1 => { let _ = env.engine.alloc_unbound(dom, DomId::SELF, peer); }
-                2 | 3 => { let _ = env.engine.bind_interdomain(dom, peer, port); }
-                4 | 5 => { let _ = env.engine.close(dom, port); }
-                6 => { let _ = env.engine.bind_ipi(dom, vcpu); }
-                7 => { let _ = env.engine.bind_virq(dom, Virq::TIMER, vcpu); }
-                8 => { let _ = env.engine.raise_virq(dom, vcpu, Virq::TIMER); }
-                9 => { let _ = env.engine.bind_vcpu(dom, port, vcpu); }
-                10 => { let _ = env.engine.unmask(dom, port); }
-                _ => { let _ = env.engine.reset(dom, DomId::SELF); }
+                0 | 1 => {
+                    let _ = env.engine.alloc_unbound(dom, DomId::SELF, peer);
+                }
+                2 | 3 => {
+                    let _ = env.engine.bind_interdomain(dom, peer, port);
+                }
+                4 | 5 => {
+                    let _ = env.engine.close(dom, port);
+                }
+                6 => {
+                    let _ = env.engine.bind_ipi(dom, vcpu);
+                }
+                7 => {
+                    let _ = env.engine.bind_virq(dom, Virq::TIMER, vcpu);
+                }
+                8 => {
+                    let _ = env.engine.raise_virq(dom, vcpu, Virq::TIMER);
+                }
+                9 => {
+                    let _ = env.engine.bind_vcpu(dom, port, vcpu);
+                }
+                10 => {
+                    let _ = env.engine.unmask(dom, port);
+                }
+                _ => {
+                    let _ = env.engine.reset(dom, DomId::SELF);
+                }
             }
             let _ = env.engine.send(dom, port);
         }

@@ -122,8 +122,7 @@ fn the_32_bit_layout_has_its_mask_elsewhere() {
 
 #[test]
 fn a_port_above_a_narrowed_layout_is_dropped() {
-    let config =
-        DomainConfig { kind: DomainKind::Hvm, max_port: None, ..DomainConfig::guest(1) };
+    let config = DomainConfig { kind: DomainKind::Hvm, max_port: None, ..DomainConfig::guest(1) };
     let env = TestEnv::with(Level::Current, config);
     env.fill(D1);
     env.engine.close(D1, Port(2000)).unwrap();

@@ -2,8 +2,7 @@
 //! How a guest asks Xen.
 
 use evtchn_abi::args::{
-    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, Reset, Send,
-    Status, Unmask,
+    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, Reset, Send, Status, Unmask,
 };
 use evtchn_abi::{CStruct, DomId, Errno, Op, Pirq, Port, VcpuId, Virq};
 
@@ -113,11 +112,7 @@ pub trait Hypercall {
 }
 
 /// Executes an operation and returns its argument as Xen left it.
-fn call<A: CStruct>(
-    hypercall: &(impl Hypercall + ?Sized),
-    op: Op,
-    arg: &A,
-) -> Result<A, Errno> {
+fn call<A: CStruct>(hypercall: &(impl Hypercall + ?Sized), op: Op, arg: &A) -> Result<A, Errno> {
     let mut bytes = arg.to_bytes();
     hypercall.event_channel_op(op, bytes.as_mut())?;
     Ok(A::from_bytes(bytes))

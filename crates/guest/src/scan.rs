@@ -41,11 +41,7 @@ impl<P: Page, S: AsRef<[Vcpu]>> TwoLevel<P, S> {
     /// As [`upcall`](Self::upcall), until `handle` says to stop: after so many events, or so long.
     ///
     /// The event whose handler says so counts as handled.
-    pub fn upcall_while(
-        &self,
-        vcpu: VcpuId,
-        mut handle: impl FnMut(Port) -> ControlFlow<()>,
-    ) -> Scan {
+    pub fn upcall_while(&self, vcpu: VcpuId, mut handle: impl FnMut(Port) -> ControlFlow<()>) -> Scan {
         let mut result = Scan::Idle;
         while self.take_upcall(vcpu) {
             // After upcall_pending was cleared: what comes later makes a new upcall.
@@ -58,11 +54,7 @@ impl<P: Page, S: AsRef<[Vcpu]>> TwoLevel<P, S> {
     }
 
     /// Looks at every word that has news.
-    fn scan(
-        &self,
-        vcpu: VcpuId,
-        handle: &mut impl FnMut(Port) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    fn scan(&self, vcpu: VcpuId, handle: &mut impl FnMut(Port) -> ControlFlow<()>) -> ControlFlow<()> {
         let Some(state) = self.vcpu(vcpu) else { return ControlFlow::Continue(()) };
         let mut words = self.take_selector(vcpu);
         let (first, bit) = self.layout().word_and_bit(Port(state.start())).unwrap_or((0, 0));

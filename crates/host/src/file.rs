@@ -106,7 +106,13 @@ pub struct DeviceFile {
 }
 
 impl DeviceFile {
-    pub(crate) fn new(machine: Arc<Machine>, kernel: Arc<Kernel>, level: Level, name: String, wake: Wake) -> Self {
+    pub(crate) fn new(
+        machine: Arc<Machine>,
+        kernel: Arc<Kernel>,
+        level: Level,
+        name: String,
+        wake: Wake,
+    ) -> Self {
         Self { machine, kernel, level, file: Arc::new(File::new(name, wake)) }
     }
 
@@ -146,11 +152,7 @@ impl DeviceFile {
     ///
     /// # Errors
     /// EFBIG after an overflow, EAGAIN if there is nothing, and the errors of `copy`.
-    pub fn read(
-        &self,
-        length: usize,
-        copy: impl FnMut(&[u8]) -> Result<(), Errno>,
-    ) -> Result<usize, Errno> {
+    pub fn read(&self, length: usize, copy: impl FnMut(&[u8]) -> Result<(), Errno>) -> Result<usize, Errno> {
         let _consumer = self.file.consumer.lock();
         match self.file.ring.read(&self.file.slots.read(), length) {
             ReadStep::Nothing => Ok(0),
@@ -219,9 +221,7 @@ impl View<'_> {
 
 impl Driver for View<'_> {
     fn bind_virq(&mut self, virq: Virq) -> Result<Port, Errno> {
-        self.engine()
-            .bind_virq(self.domain(), virq, evtchn_abi::VcpuId(0))
-            .map_err(|error| error.errno())
+        self.engine().bind_virq(self.domain(), virq, evtchn_abi::VcpuId(0)).map_err(|error| error.errno())
     }
 
     fn bind_interdomain(&mut self, remote: DomId, remote_port: Port) -> Result<Port, Errno> {

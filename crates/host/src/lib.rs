@@ -1,5 +1,49 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Domains as processes of this machine: an engine, a kernel for each domain, and the device files of programs.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicBool, Ordering};
+//!
+//! use evtchn_abi::ioctl::Ioctl;
+//! use evtchn_abi::Port;
+//! use evtchn_host::{Host, Levels, Readable};
+//!
+//! let host = Host::new(Levels::default());
+//! let server = host.join(1, 1).unwrap(); // domain 1 with one vCPU boots
+//! let client = host.join(2, 1).unwrap();
+//!
+//! // A program in each domain opens /dev/xen/evtchn.
+//! let woken = Arc::new(AtomicBool::new(false));
+//! let wake = Arc::clone(&woken);
+//! let served = host.open(server, "server", Arc::new(move || wake.store(true, Ordering::SeqCst))).unwrap();
+//! let calling = host.open(client, "client", Arc::new(|| {})).unwrap();
+//!
+//! // The server offers a port to domain 2, the client binds to it and notifies.
+//! let offered = served.ioctl(Ioctl::BIND_UNBOUND_PORT, 2u32.to_ne_bytes().as_slice()).unwrap();
+//! let bind = [1, offered].map(u32::to_ne_bytes);
+//! let local = calling.ioctl(Ioctl::BIND_INTERDOMAIN, bind.as_flattened()).unwrap();
+//! calling.ioctl(Ioctl::NOTIFY, local.to_ne_bytes().as_slice()).unwrap();
+//!
+//! // The server is woken, reads its port, and enables it again.
+//! assert!(woken.load(Ordering::SeqCst));
+//! assert_eq!(served.readable(4096), Readable::Ports(1));
+//! let mut read = Vec::new();
+//! served.read(4096, |bytes| Ok(read.extend_from_slice(bytes))).unwrap();
+//! assert_eq!(read, offered.to_ne_bytes());
+//! served.enable([Port(offered)]);
+//! ```
+//!
+//! # What a domain is here
+//!
+//! A domain boots as a Linux guest does: its kernel masks every port, binds the virtual interrupts that Linux binds (in domain 0 the
+//! timer, debug, console, processor and machine-check ones, elsewhere the timer), and in domain 0 keeps one unbound port
+//! for the store daemon. It is there while somebody has joined it. Domain 0 is privileged; all others are ordinary guests with ports up to 1023.
+//!
+//! # Threads
+//!
+//! Everything may be called by any thread. An event is delivered on the thread that caused it, before its call returns; if the target's
+//! vCPU takes its events on another thread just then, that thread takes the new one too. So no event waits for anything, and an idle host does nothing.
 #![forbid(unsafe_code)]
 
 mod file;

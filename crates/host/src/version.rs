@@ -5,7 +5,12 @@ use evtchn_abi::{Errno, XenVersion};
 use evtchn_engine::{Fault, GuestMemory, Level};
 
 /// Answers `xen_version`. Commands that tell of a machine that is not there are ENOSYS.
-pub fn xen_version(level: Level, command: u32, argument: u64, memory: &mut (impl GuestMemory + ?Sized)) -> i64 {
+pub fn xen_version(
+    level: Level,
+    command: u32,
+    argument: u64,
+    memory: &mut (impl GuestMemory + ?Sized),
+) -> i64 {
     let (major, minor, extra) = match level {
         Level::Xen4_17 => (4, 17, ".7"),
         _ => (4, 21, ".0"),

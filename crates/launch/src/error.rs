@@ -26,7 +26,9 @@ pub enum LaunchError {
     )]
     Nested,
     /// The kernel has no notification that survives signals.
-    #[error("the kernel lacks seccomp user notification with WAIT_KILLABLE_RECV (hint: Linux 5.19 or later is needed)")]
+    #[error(
+        "the kernel lacks seccomp user notification with WAIT_KILLABLE_RECV (hint: Linux 5.19 or later is needed)"
+    )]
     OldKernel,
     /// The filter was refused for another reason.
     #[error("the seccomp filter was refused")]

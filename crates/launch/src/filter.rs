@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use evtchn_abi::ioctl::Ioctl;
 use libc::{
-    BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W,
-    SECCOMP_RET_ALLOW, SECCOMP_RET_USER_NOTIF,
+    BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,
+    SECCOMP_RET_USER_NOTIF,
 };
 
 use crate::sys::Instruction;
@@ -59,13 +59,8 @@ pub use native::ARCHITECTURE as NATIVE_ARCHITECTURE;
 const FOREIGN_BLOCK: u8 = 6;
 
 /// Calls that name a path, apart from those with a descriptor form.
-const PATH_CALLS: &[i64] = &[
-    libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
-    libc::SYS_readlinkat,
-];
+const PATH_CALLS: &[i64] =
+    &[libc::SYS_openat, libc::SYS_openat2, libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_readlinkat];
 
 /// Calls that stop when their first argument is a descriptor in the range.
 const DESCRIPTOR_CALLS: &[i64] = &[
@@ -270,7 +265,9 @@ mod tests {
     #[test]
     fn descriptor_calls_stop_for_the_range_only() {
         for call in DESCRIPTOR_CALLS {
-            for (fd, expected) in [(0, false), (767, false), (768, true), (1023, true), (1024, false), (u64::MAX, false)] {
+            for (fd, expected) in
+                [(0, false), (767, false), (768, true), (1023, true), (1024, false), (u64::MAX, false)]
+            {
                 assert_eq!(stops(*call, &[fd]), expected, "call {call} on {fd}");
             }
         }

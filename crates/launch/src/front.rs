@@ -81,19 +81,13 @@ impl Report {
 pub fn run(config: &Config) -> Result<Ending, LaunchError> {
     let inherited = Inherited::replace();
     sys::become_subreaper()?;
-    let (front, back) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(std::io::Error::from)?;
+    let (front, back) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(std::io::Error::from)?;
     let Some(supervisor) = sys::fork()? else {
         drop(front);
-        let report = supervisor::run(config, &inherited, &back).map_or_else(
-            |error| Report::Failed(error.chain()),
-            Report::Ended,
-        );
+        let report = supervisor::run(config, &inherited, &back)
+            .map_or_else(|error| Report::Failed(error.chain()), Report::Ended);
         report.send(&back);
         sys::exit_now(0);
     };

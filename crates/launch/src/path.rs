@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn everything_else_is_left_to_the_kernel() {
-        for path in ["/dev/null", "/home/u/evtchn", "evtchn", "/dev/xenevt", "/", "", "/tmp/nothing", "/xen"] {
+        for path in ["/dev/null", "/home/u/evtchn", "evtchn", "/dev/xenevt", "/", "", "/tmp/nothing", "/xen"]
+        {
             assert_eq!(node(path), None, "{path}");
         }
     }
@@ -220,7 +221,13 @@ mod tests {
 
     #[test]
     fn links_are_followed_where_the_kernel_would() {
-        for path in ["/tmp/e", "/tmp/d/evtchn", "/tmp/twice", "/tmp/devlink/xen/evtchn", "/proc/self/root/dev/xen/evtchn"] {
+        for path in [
+            "/tmp/e",
+            "/tmp/d/evtchn",
+            "/tmp/twice",
+            "/tmp/devlink/xen/evtchn",
+            "/proc/self/root/dev/xen/evtchn",
+        ] {
             assert_eq!(node(path), Some(Node::Evtchn), "{path}");
         }
         assert_eq!(node("/tmp/loop"), None);

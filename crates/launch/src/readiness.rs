@@ -278,8 +278,12 @@ mod tests {
         epoll::add(&set, &program, epoll::EventData::new_u64(1), flags).unwrap();
         let edges = || {
             let mut events = Vec::with_capacity(1);
-            epoll::wait(&set, rustix::buffer::spare_capacity(&mut events), Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
-                .unwrap()
+            epoll::wait(
+                &set,
+                rustix::buffer::spare_capacity(&mut events),
+                Some(&Timespec { tv_sec: 0, tv_nsec: 0 }),
+            )
+            .unwrap()
         };
         pipe.settle(Some(7)).unwrap();
         assert_eq!(edges(), 1);

@@ -8,11 +8,11 @@
 // UNSAFETY: a mapping of our own that the kernel reads on behalf of other processes.
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::MemfdFlags;

@@ -77,7 +77,8 @@ fn receive(from_child: &mut impl Read) -> io::Result<Option<(u32, u32)>> {
 
 fn take_listener(process: i32, number: u32) -> Result<OwnedFd, LaunchError> {
     let pid = Pid::from_raw(process).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(io::Error::from)?;
+    let pidfd =
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(io::Error::from)?;
     Ok(sys::pidfd_getfd(pidfd.as_fd(), number).map_err(io::Error::from)?)
 }
 
@@ -123,7 +124,8 @@ fn install(filter: &[Instruction]) -> io::Result<OwnedFd> {
 }
 
 fn execute(argv: &[OsString]) -> io::Error {
-    let arguments: Result<Vec<CString>, _> = argv.iter().map(|a| CString::new(a.clone().into_vec())).collect();
+    let arguments: Result<Vec<CString>, _> =
+        argv.iter().map(|a| CString::new(a.clone().into_vec())).collect();
     match arguments {
         Ok(arguments) => sys::execvp(&arguments),
         Err(error) => error.into(),

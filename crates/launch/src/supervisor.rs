@@ -130,8 +130,11 @@ impl<'a> Supervisor<'a> {
 
     fn schedule(&mut self, domain: DomId, virqs: &[crate::PeriodicVirq]) {
         let now = Instant::now();
-        self.planned.extend(virqs.iter().map(|&crate::PeriodicVirq { virq, every }| {
-            Planned { at: now + every, every, domain, virq }
+        self.planned.extend(virqs.iter().map(|&crate::PeriodicVirq { virq, every }| Planned {
+            at: now + every,
+            every,
+            domain,
+            virq,
         }));
     }
 

@@ -13,10 +13,10 @@ use rustix::io::Errno;
 
 use crate::node::Facts;
 
-/// One instruction of a classic BPF program.
-pub use libc::sock_filter as Instruction;
 /// What the kernel reports of a trapped call.
 pub use libc::seccomp_notif as Notification;
+/// One instruction of a classic BPF program.
+pub use libc::sock_filter as Instruction;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -68,9 +68,8 @@ pub fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
     // SAFETY: an all-zero notification is valid, and the kernel asks for zeroes.
     let mut notification: Notification = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes one `seccomp_notif` at the pointer.
-    let result = unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification)
-    };
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification) };
     if result < 0 { Err(errno()) } else { Ok(notification) }
 }
 
@@ -184,7 +183,8 @@ pub fn bytes_available(pipe: impl AsFd) -> Result<u64, Errno> {
 pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
     let set = signal_set(signals);
     // SAFETY: `set` is initialised.
-    let fd = check(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) }.into())?;
+    let fd =
+        check(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) }.into())?;
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

@@ -102,7 +102,8 @@ impl World {
     /// A free number for a descriptor of ours, at least `lowest`; `None` when the range is used up.
     pub fn free_number(&mut self, call: &mut Trapped<'_>, lowest: u32) -> Option<u32> {
         let start = self.next.max(lowest).max(self.range.start);
-        let candidates = (start..self.range.end).chain(self.range.start.max(lowest)..start.min(self.range.end));
+        let candidates =
+            (start..self.range.end).chain(self.range.start.max(lowest)..start.min(self.range.end));
         for number in candidates {
             if matches!(call.descriptor(number), Err(OsErrno::BADF)) {
                 self.next = if number + 1 < self.range.end { number + 1 } else { self.range.start };

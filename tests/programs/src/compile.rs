@@ -17,10 +17,7 @@ impl<'a> Source<'a> {
     /// The program `c/NAME.c`.
     #[must_use]
     pub fn new(name: &'a str) -> Self {
-        Self {
-            name,
-            flags: Vec::new(),
-        }
+        Self { name, flags: Vec::new() }
     }
 
     /// Links the program with Debian's own `libxenevtchn.so.1`. The old kind of run path also serves that library's own needs.
@@ -32,10 +29,7 @@ impl<'a> Source<'a> {
             format!("-L{}", libraries.display()),
             "-lxenevtchn".to_owned(),
         ]);
-        self.flags.push(format!(
-            "-Wl,--disable-new-dtags,-rpath,{0},-rpath-link,{0}",
-            libraries.display()
-        ));
+        self.flags.push(format!("-Wl,--disable-new-dtags,-rpath,{0},-rpath-link,{0}", libraries.display()));
         self
     }
 
@@ -55,22 +49,13 @@ impl<'a> Source<'a> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("c");
         let program = scratch.path().join(self.name);
         let mut command = Command::new("cc");
-        command
-            .args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
-            .arg(&program);
-        command
-            .arg(folder.join(self.name).with_extension("c"))
-            .args(&self.flags);
+        command.args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]).arg(&program);
+        command.arg(folder.join(self.name).with_extension("c")).args(&self.flags);
         let Ok(output) = command.output() else {
             skip("no C compiler `cc`");
             return None;
         };
-        assert!(
-            output.status.success(),
-            "{}: {}",
-            self.name,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
         Some(text(program))
     }
 }

@@ -38,16 +38,9 @@ fn build() -> PathBuf {
         "json",
     ]);
     let output = cargo.output().expect("cargo starts");
-    assert!(
-        output.status.success(),
-        "building evtchn: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "building evtchn: {}", String::from_utf8_lossy(&output.stderr));
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    messages
-        .lines()
-        .find_map(executable)
-        .expect("cargo names the binary that it built")
+    messages.lines().find_map(executable).expect("cargo names the binary that it built")
 }
 
 fn executable(message: &str) -> Option<PathBuf> {
@@ -67,14 +60,8 @@ impl Launch {
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(evtchn());
         command.arg("run").args(args).process_group(0);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Self {
-            command,
-            input: Vec::new(),
-        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, input: Vec::new() }
     }
 
     /// What the programs find on standard input.
@@ -117,20 +104,11 @@ impl Launch {
     /// If it cannot be started.
     #[must_use]
     pub fn start(mut self) -> Running {
-        let mut child = self
-            .command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", evtchn().display()));
+        let mut child =
+            self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", evtchn().display()));
         feed(&mut child, self.input);
-        let (stdout, stderr) = (
-            Collector::new(child.stdout.take()),
-            Collector::new(child.stderr.take()),
-        );
-        Running {
-            child,
-            stdout,
-            stderr,
-        }
+        let (stdout, stderr) = (Collector::new(child.stdout.take()), Collector::new(child.stderr.take()));
+        Running { child, stdout, stderr }
     }
 }
 
@@ -158,9 +136,7 @@ impl Collector {
             let mut chunk = [0; 4096];
             let Some(mut stream) = stream else { return };
             while let Ok(length @ 1..) = stream.read(&mut chunk) {
-                sink.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .extend_from_slice(&chunk[..length]);
+                sink.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..length]);
             }
         });
         Self { bytes, thread }
@@ -169,8 +145,7 @@ impl Collector {
     /// Everything up to the end of the stream, or what there is if a program that was left behind keeps it open.
     fn text(&self) -> String {
         wait_until(Duration::from_secs(5), || self.thread.is_finished());
-        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
-            .into_owned()
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 }
 
@@ -205,11 +180,7 @@ impl Running {
         let Some(status) = status else {
             panic!("still running after {LIMIT:?}\nstdout:\n{stdout}\nstderr:\n{stderr}");
         };
-        Finished {
-            status,
-            stdout,
-            stderr,
-        }
+        Finished { status, stdout, stderr }
     }
 
     fn wait(&mut self) -> Option<ExitStatus> {
@@ -250,18 +221,12 @@ impl Finished {
     /// The status as a shell shows it: 128 and the number for a signal.
     #[must_use]
     pub fn shell_status(&self) -> i32 {
-        self.status
-            .code()
-            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or_default())
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or_default())
     }
 }
 
 impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}\nstdout:\n{}\nstderr:\n{}",
-            self.status, self.stdout, self.stderr
-        )
+        write!(f, "{}\nstdout:\n{}\nstderr:\n{}", self.status, self.stdout, self.stderr)
     }
 }

@@ -18,10 +18,7 @@ impl Packages {
         match files.iter().find(|file| !root.join(file).exists()) {
             None => Some(Self(root)),
             Some(file) => {
-                skip(&format!(
-                    "{} is not there; `cargo xtask fetch` gets it",
-                    root.join(file).display()
-                ));
+                skip(&format!("{} is not there; `cargo xtask fetch` gets it", root.join(file).display()));
                 None
             }
         }
@@ -54,9 +51,6 @@ impl Packages {
 
 /// `EVTCHN_DEBIAN_DIR`, or `target/debian` of the workspace: the rule of `cargo xtask fetch`.
 fn debian_folder() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap_or(Path::new("."));
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
     env::var_os("EVTCHN_DEBIAN_DIR").map_or_else(|| workspace.join("target/debian"), PathBuf::from)
 }

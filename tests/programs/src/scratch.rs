@@ -21,11 +21,7 @@ impl Scratch {
     #[must_use]
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "evtchn-{}-{}",
-            process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("evtchn-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = env::temp_dir().join(name);
         fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self(path)
@@ -46,10 +42,7 @@ impl Scratch {
     /// The contents of a file of the folder without white space at the ends; empty if there is none.
     #[must_use]
     pub fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.join(name))
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
+        fs::read_to_string(self.0.join(name)).unwrap_or_default().trim().to_owned()
     }
 }
 

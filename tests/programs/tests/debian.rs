@@ -13,10 +13,7 @@ const XENSTORED: &str = "usr/lib/xen-4.17/bin/xenstored";
 const XENSTORE: &str = "usr/bin/xenstore-read";
 
 fn file(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(name)
-        .to_string_lossy()
-        .into_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name).to_string_lossy().into_owned()
 }
 
 #[test]
@@ -25,16 +22,10 @@ fn all_twelve_library_calls_work_between_two_domains() {
         return;
     };
     let scratch = Scratch::new();
-    let Some(server) = Source::new("twelve_server")
-        .with_libxenevtchn(&packages)
-        .compile(&scratch)
-    else {
+    let Some(server) = Source::new("twelve_server").with_libxenevtchn(&packages).compile(&scratch) else {
         return;
     };
-    let Some(client) = Source::new("twelve_client")
-        .with_libxenevtchn(&packages)
-        .compile(&scratch)
-    else {
+    let Some(client) = Source::new("twelve_client").with_libxenevtchn(&packages).compile(&scratch) else {
         return;
     };
     let dir = scratch.arg();
@@ -54,27 +45,19 @@ fn the_library_prints_what_it_printed_on_real_xen() {
         return;
     };
     let scratch = Scratch::new();
-    let Some(sample) = Source::new("libxenevtchn_sample")
-        .with_libxenevtchn(&packages)
-        .compile(&scratch)
+    let Some(sample) = Source::new("libxenevtchn_sample").with_libxenevtchn(&packages).compile(&scratch)
     else {
         return;
     };
     let finished = Launch::new(["--domain", "0", "--vcpus", "2", "--", &sample]).succeed();
-    let recorded =
-        fs::read_to_string(file("recordings/libxenevtchn.txt")).expect("the recording is there");
-    assert_eq!(
-        with_symbolic_ports(&finished.stdout),
-        with_symbolic_ports(&recorded)
-    );
+    let recorded = fs::read_to_string(file("recordings/libxenevtchn.txt")).expect("the recording is there");
+    assert_eq!(with_symbolic_ports(&finished.stdout), with_symbolic_ports(&recorded));
 }
 
 /// Positive results become `p0`, `p1`, ... in the order of their first appearance.
 fn with_symbolic_ports(text: &str) -> String {
     let mut ports: Vec<u32> = Vec::new();
-    let line = |line: &str| match line
-        .rsplit_once(" -> ")
-        .map(|(call, result)| (call, result.parse::<u32>()))
+    let line = |line: &str| match line.rsplit_once(" -> ").map(|(call, result)| (call, result.parse::<u32>()))
     {
         Some((call, Ok(port @ 1..))) => {
             let known = ports.iter().position(|known| *known == port);
@@ -101,24 +84,13 @@ fn lsevtchn_lists_the_kernels_own_ports() {
     let Some(packages) = Packages::with(&[LSEVTCHN, LIBRARY]) else {
         return;
     };
-    let finished = Launch::new([
-        "--domain",
-        "0",
-        "--",
-        "env",
-        &packages.library_path(),
-        &packages.arg(LSEVTCHN),
-    ])
-    .succeed();
+    let finished =
+        Launch::new(["--domain", "0", "--", "env", &packages.library_path(), &packages.arg(LSEVTCHN)])
+            .succeed();
     let lines: Vec<_> = finished.stdout.lines().collect();
+    assert!(lines.iter().all(|line| listed(line).is_some()), "{finished}");
     assert!(
-        lines.iter().all(|line| listed(line).is_some()),
-        "{finished}"
-    );
-    assert!(
-        lines
-            .iter()
-            .any(|line| listed(line).is_some_and(|(_, kind)| kind == "Virtual IRQ 0")),
+        lines.iter().any(|line| listed(line).is_some_and(|(_, kind)| kind == "Virtual IRQ 0")),
         "{finished}"
     );
 }
@@ -134,42 +106,20 @@ fn lsevtchn_lists_the_ports_of_another_program_of_its_domain() {
     };
     let script = "until [ -e \"$0/ready\" ]; do sleep 0.01; done; env \"$1\" \"$2\"; status=$?; : >\"$0/done.new\"; \
                   echo 1 >\"$0/done.new\"; mv \"$0/done.new\" \"$0/done\"; exit $status";
-    let (dir, libraries, lsevtchn) = (
-        scratch.arg(),
-        packages.library_path(),
-        packages.arg(LSEVTCHN),
-    );
-    let finished = Launch::new([
-        "--", &hold, &dir, "--and", "--", "sh", "-c", script, &dir, &libraries, &lsevtchn,
-    ])
-    .succeed();
-    let port = |name: &str| {
-        scratch
-            .read(name)
-            .parse::<u32>()
-            .expect("the program left its port")
-    };
+    let (dir, libraries, lsevtchn) = (scratch.arg(), packages.library_path(), packages.arg(LSEVTCHN));
+    let finished =
+        Launch::new(["--", &hold, &dir, "--and", "--", "sh", "-c", script, &dir, &libraries, &lsevtchn])
+            .succeed();
+    let port = |name: &str| scratch.read(name).parse::<u32>().expect("the program left its port");
     let (listener, caller) = (port("listener"), port("caller"));
     for (port, kind) in [
-        (
-            port("waiting"),
-            "Interdomain (Waiting connection) - Remote Domain 5".to_owned(),
-        ),
-        (
-            listener,
-            format!("Interdomain (Connected) - Remote Domain 0, Port {caller}"),
-        ),
-        (
-            caller,
-            format!("Interdomain (Connected) - Remote Domain 0, Port {listener}"),
-        ),
+        (port("waiting"), "Interdomain (Waiting connection) - Remote Domain 5".to_owned()),
+        (listener, format!("Interdomain (Connected) - Remote Domain 0, Port {caller}")),
+        (caller, format!("Interdomain (Connected) - Remote Domain 0, Port {listener}")),
         (port("virq"), "Virtual IRQ 8".to_owned()),
     ] {
         assert!(
-            finished
-                .stdout
-                .lines()
-                .any(|line| listed(line) == Some((port, &kind))),
+            finished.stdout.lines().any(|line| listed(line) == Some((port, &kind))),
             "{port} {kind} in {finished}"
         );
     }
@@ -184,10 +134,7 @@ struct Store {
 impl Store {
     fn new() -> Option<Self> {
         let packages = Packages::with(&[XENSTORED, XENSTORE, LIBRARY])?;
-        Some(Self {
-            scratch: Scratch::new(),
-            packages,
-        })
+        Some(Self { scratch: Scratch::new(), packages })
     }
 
     /// `env ... PROGRAM ARGS` with what xenstored and its clients need.
@@ -195,31 +142,19 @@ impl Store {
         let dir = self.scratch.arg();
         let names = ["XENSTORED_RUNDIR", "XENSTORED_ROOTDIR"].map(|name| format!("{name}={dir}"));
         let socket = format!("XENSTORED_PATH={dir}/socket");
-        let environment = ["env".to_owned(), self.packages.library_path()]
-            .into_iter()
-            .chain(names)
-            .chain([socket]);
-        environment
-            .chain(program.iter().map(ToString::to_string))
-            .collect()
+        let environment =
+            ["env".to_owned(), self.packages.library_path()].into_iter().chain(names).chain([socket]);
+        environment.chain(program.iter().map(ToString::to_string)).collect()
     }
 
     fn daemon(&self, options: &[&str]) -> Vec<String> {
-        let (program, pid_file) = (
-            self.packages.arg(XENSTORED),
-            format!("{}/pid", self.scratch.arg()),
-        );
+        let (program, pid_file) = (self.packages.arg(XENSTORED), format!("{}/pid", self.scratch.arg()));
         self.with_environment(&[&[program.as_str(), "--pid-file", &pid_file], options].concat())
     }
 
     fn clients(&self) -> Vec<String> {
         let bin = self.packages.arg("usr/bin");
-        self.with_environment(&[
-            "sh",
-            &file("scripts/xenstore.sh"),
-            &self.scratch.arg(),
-            &bin,
-        ])
+        self.with_environment(&["sh", &file("scripts/xenstore.sh"), &self.scratch.arg(), &bin])
     }
 }
 
@@ -239,11 +174,7 @@ fn xenstored_serves_clients_of_a_second_program() {
 #[test]
 fn xenstored_serves_clients_after_it_has_become_a_daemon() {
     let Some(store) = Store::new() else { return };
-    let both = [
-        "\"$@\"; daemon=$?; [ $daemon = 0 ] || exit $daemon",
-        &quoted(&store.clients()),
-    ]
-    .join("\n");
+    let both = ["\"$@\"; daemon=$?; [ $daemon = 0 ] || exit $daemon", &quoted(&store.clients())].join("\n");
     let mut args = ["--", "sh", "-c", &both, "sh"].map(str::to_owned).to_vec();
     args.extend(store.daemon(&[]));
     let finished = Launch::new(args).succeed();
@@ -252,9 +183,5 @@ fn xenstored_serves_clients_after_it_has_become_a_daemon() {
 
 /// A command line of the shell. No word has a quote in it.
 fn quoted(words: &[String]) -> String {
-    words
-        .iter()
-        .map(|word| format!("'{word}'"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
 }

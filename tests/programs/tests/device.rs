@@ -124,18 +124,9 @@ fn a_virq_comes_at_each_moment_that_was_asked_for() {
 
 #[test]
 fn a_python_program_is_served() {
-    if !Command::new("python3")
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success())
-    {
+    if !Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success()) {
         return skip("no python3");
     }
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/python/loopback.py");
-    assert_eq!(
-        Launch::new(["--domain", "0", "--", "python3", program])
-            .succeed()
-            .stdout,
-        "ok\n"
-    );
+    assert_eq!(Launch::new(["--domain", "0", "--", "python3", program]).succeed().stdout, "ok\n");
 }

@@ -16,10 +16,7 @@ fn shell(script: &str) -> Launch {
 #[test]
 fn the_programs_exit_status_is_passed_on() {
     for status in [0, 1, 7, 255] {
-        assert_eq!(
-            shell(&format!("exit {status}")).finish().status.code(),
-            Some(status)
-        );
+        assert_eq!(shell(&format!("exit {status}")).finish().status.code(), Some(status));
     }
 }
 
@@ -33,9 +30,7 @@ fn a_programs_death_by_a_signal_is_passed_on() {
 
 #[test]
 fn standard_input_and_output_are_the_programs() {
-    let input: Vec<u8> = (0..200_000)
-        .flat_map(|line: u32| format!("{line}\n").into_bytes())
-        .collect();
+    let input: Vec<u8> = (0..200_000).flat_map(|line: u32| format!("{line}\n").into_bytes()).collect();
     let finished = Launch::new(["--", "cat"]).input(&input).succeed();
     assert_eq!(finished.stdout.as_bytes(), input);
 }
@@ -43,26 +38,13 @@ fn standard_input_and_output_are_the_programs() {
 #[test]
 fn output_and_complaints_stay_apart() {
     let finished = shell("echo out; echo err >&2").succeed();
-    assert_eq!(
-        (finished.stdout.as_str(), finished.stderr.as_str()),
-        ("out\n", "err\n")
-    );
+    assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("out\n", "err\n"));
 }
 
 #[test]
 fn arguments_and_environment_arrive_unchanged() {
-    let args = [
-        "--",
-        "sh",
-        "-c",
-        "printf '<%s>' \"$VARIABLE\" \"$@\"",
-        "sh",
-        "a b",
-        "",
-        "--domain",
-        "--",
-        "*",
-    ];
+    let args =
+        ["--", "sh", "-c", "printf '<%s>' \"$VARIABLE\" \"$@\"", "sh", "a b", "", "--domain", "--", "*"];
     let finished = Launch::new(args).env("VARIABLE", "x y").succeed();
     assert_eq!(finished.stdout, "<x y><a b><><--domain><--><*>");
 }
@@ -71,18 +53,12 @@ fn arguments_and_environment_arrive_unchanged() {
 fn a_program_that_does_not_exist_is_named() {
     let finished = Launch::new(["--", "/nonexistent/program"]).finish();
     assert_ne!(finished.status.code(), Some(0), "{finished}");
-    assert!(
-        finished.stderr.contains("/nonexistent/program"),
-        "{finished}"
-    );
+    assert!(finished.stderr.contains("/nonexistent/program"), "{finished}");
 }
 
 #[test]
 fn no_program_is_wrong_usage() {
-    assert_eq!(
-        Launch::new(["--domain", "1"]).finish().status.code(),
-        Some(2)
-    );
+    assert_eq!(Launch::new(["--domain", "1"]).finish().status.code(), Some(2));
 }
 
 #[test]
@@ -103,10 +79,7 @@ fn the_others_are_asked_to_end_when_the_last_program_has_ended() {
     let scratch = Scratch::new();
     let server = "trap 'echo asked; exit' TERM; echo > \"$0/up\"; while :; do sleep 0.01; done";
     let (dir, wait) = (scratch.arg(), "until [ -e \"$0/up\" ]; do sleep 0.01; done");
-    let (first, last) = (
-        ["--", "sh", "-c", server, &dir],
-        ["--", "sh", "-c", wait, &dir],
-    );
+    let (first, last) = (["--", "sh", "-c", server, &dir], ["--", "sh", "-c", wait, &dir]);
     let finished = Launch::new([&first[..], &["--and"], &last].concat()).succeed();
     assert_eq!(finished.stdout, "asked\n");
 }
@@ -122,16 +95,10 @@ fn program_ends_with(signal: Signal) {
         &scratch.arg(),
     ])
     .start();
-    assert!(
-        wait_until(SOON, || !scratch.read("pid").is_empty()),
-        "the program did not start"
-    );
+    assert!(wait_until(SOON, || !scratch.read("pid").is_empty()), "the program did not start");
     let process = format!("/proc/{}", scratch.read("pid"));
     running.signal(signal);
-    assert!(
-        wait_until(SOON, || ended(&process)),
-        "the program outlived evtchn"
-    );
+    assert!(wait_until(SOON, || ended(&process)), "the program outlived evtchn");
     assert_ne!(running.finish().shell_status(), 0);
 }
 
@@ -158,10 +125,7 @@ fn a_daemon_is_served_after_its_parent_has_ended() {
         return;
     };
     let finished = Launch::new(["--domain", "0", "--", &program, &scratch.arg()]).succeed();
-    assert!(
-        wait_until(SOON, || scratch.read("result") == "1"),
-        "{finished}"
-    );
+    assert!(wait_until(SOON, || scratch.read("result") == "1"), "{finished}");
 }
 
 #[test]

@@ -40,15 +40,9 @@ const DOMU_PIRQS: u32 = 56;
 /// What a domain of the recorded machine is.
 pub(crate) fn domain(id: u16, vcpus: u32) -> DomainConfig {
     if id == DOM0 {
-        DomainConfig {
-            nr_pirqs: DOM0_PIRQS,
-            ..DomainConfig::dom0(vcpus)
-        }
+        DomainConfig { nr_pirqs: DOM0_PIRQS, ..DomainConfig::dom0(vcpus) }
     } else {
-        DomainConfig {
-            nr_pirqs: DOMU_PIRQS,
-            ..DomainConfig::guest(vcpus)
-        }
+        DomainConfig { nr_pirqs: DOMU_PIRQS, ..DomainConfig::guest(vcpus) }
     }
 }
 

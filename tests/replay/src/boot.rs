@@ -57,18 +57,9 @@ fn connect(machine: &mut Machine, port: u32, status: &PortStatus) -> Result<()> 
 
 /// The call that makes a binding of the kernel.
 fn binding(status: &PortStatus) -> Result<Call> {
-    let PortStatus {
-        vcpu,
-        virq,
-        pirq,
-        remote_dom,
-        ..
-    } = status;
+    let PortStatus { vcpu, virq, pirq, remote_dom, .. } = status;
     match status.name.as_str() {
-        "unbound" => call(
-            "alloc_unbound",
-            json!({ "dom": DomId::SELF.0, "remote_dom": remote_dom }),
-        ),
+        "unbound" => call("alloc_unbound", json!({ "dom": DomId::SELF.0, "remote_dom": remote_dom })),
         "virq" if is_per_vcpu(status) => call("bind_virq", json!({ "virq": virq, "vcpu": vcpu })),
         "virq" => call("bind_virq", json!({ "virq": virq, "vcpu": 0 })),
         "pirq" => call("bind_pirq", json!({ "pirq": pirq, "flags": 1 })),
@@ -93,11 +84,7 @@ fn allocate(machine: &mut Machine, port: u32, call: &Call) -> Result<()> {
 }
 
 fn call(op: &str, args: Value) -> Result<Call> {
-    let args = if let Value::Object(args) = args {
-        args
-    } else {
-        Map::new()
-    };
+    let args = if let Value::Object(args) = args { args } else { Map::new() };
     Call::operation(op, &args)
 }
 
@@ -119,11 +106,7 @@ mod tests {
             let answer = machine.status(port);
             assert_eq!(answer.outcome, Outcome::Done(0), "{name}: port {port}");
             let vcpu = u32::from_le_bytes(answer.block[12..16].try_into().unwrap());
-            assert_eq!(
-                Call::status_name(&answer.block),
-                status.name,
-                "{name}: port {port}"
-            );
+            assert_eq!(Call::status_name(&answer.block), status.name, "{name}: port {port}");
             assert_eq!(vcpu, status.vcpu, "{name}: port {port}");
         }
     }
@@ -137,9 +120,7 @@ mod tests {
 
     #[test]
     fn gaps_between_the_kernels_ports_are_free() {
-        let mut meta = Recording::load(&stored("xen4.17.7_linux6.1.192_2l.hyper-fixed"))
-            .unwrap()
-            .meta;
+        let mut meta = Recording::load(&stored("xen4.17.7_linux6.1.192_2l.hyper-fixed")).unwrap().meta;
         meta.ports.remove(&7);
         let mut machine = boot(&meta).unwrap();
         assert!(machine.is_used(8) && !machine.is_used(7));

@@ -74,29 +74,16 @@ fn compare_sequence(judge: &mut Judge<'_>, seq: &str, ours: &[&Step], theirs: &[
 }
 
 fn lengths(ours: usize, theirs: usize) -> Leaf {
-    Leaf {
-        field: "steps".to_owned(),
-        ours: Some(json!(ours)),
-        theirs: Some(json!(theirs)),
-    }
+    Leaf { field: "steps".to_owned(), ours: Some(json!(ours)), theirs: Some(json!(theirs)) }
 }
 
 fn differences(ours: &Step, theirs: &Step) -> Vec<Leaf> {
     let mut found = Vec::new();
     let (a, b) = (json!(ours.op), json!(theirs.op));
     if a == b {
-        differing(
-            "",
-            Some(&comparable(ours)),
-            Some(&comparable(theirs)),
-            &mut found,
-        );
+        differing("", Some(&comparable(ours)), Some(&comparable(theirs)), &mut found);
     } else {
-        found.push(Leaf {
-            field: "op".to_owned(),
-            ours: Some(a),
-            theirs: Some(b),
-        });
+        found.push(Leaf { field: "op".to_owned(), ours: Some(a), theirs: Some(b) });
     }
     found
 }
@@ -107,18 +94,14 @@ fn comparable(step: &Step) -> Value {
     if step.op == "status" {
         fields.remove("vcpu");
     }
-    fields.insert(
-        "args".to_owned(),
-        Value::Object(without_machine(&step.args)),
-    );
+    fields.insert("args".to_owned(), Value::Object(without_machine(&step.args)));
     fields.insert("ret".to_owned(), json!(step.ret));
     Value::Object(fields)
 }
 
 fn without_machine(fields: &Map<String, Value>) -> Map<String, Value> {
     let kept = fields.iter().filter(|(key, _)| !depends_on_machine(key));
-    kept.map(|(key, value)| (key.clone(), without_literal(key, value)))
-        .collect()
+    kept.map(|(key, value)| (key.clone(), without_literal(key, value))).collect()
 }
 
 fn depends_on_machine(key: &str) -> bool {
@@ -128,10 +111,7 @@ fn depends_on_machine(key: &str) -> bool {
 fn without_literal(key: &str, value: &Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(without_machine(fields)),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| without_literal(key, item))
-            .collect(),
+        Value::Array(items) => items.iter().map(|item| without_literal(key, item)).collect(),
         Value::Number(_) if PORT_FIELDS.contains(&key) => json!("literal"),
         other => other.clone(),
     }
@@ -151,11 +131,7 @@ mod tests {
     }
 
     fn step_at<'a>(recording: &'a mut Recording, seq: &str, step: u32) -> &'a mut Step {
-        recording
-            .steps
-            .iter_mut()
-            .find(|s| s.seq == seq && s.step == step)
-            .unwrap()
+        recording.steps.iter_mut().find(|s| s.seq == seq && s.step == step).unwrap()
     }
 
     const FIXED: &str = "xen4.17.7_linux6.1.192_2l.dev-fixed";
@@ -166,21 +142,14 @@ mod tests {
         for (name, compared) in [(FIXED, 791), (RANDOM, 13183)] {
             let recording = load(name);
             let report = compare(&recording, &recording);
-            assert_eq!(
-                (report.compared, report.failure()),
-                (compared, None),
-                "{name}"
-            );
+            assert_eq!((report.compared, report.failure()), (compared, None), "{name}");
         }
     }
 
     #[test]
     fn random_device_programs_agree_over_abis_and_versions() {
         let two_level = load(RANDOM);
-        for other in [
-            "xen4.17.7_linux6.1.192_fifo.dev-random",
-            "xen4.20.5_linux7.2.13_2l.dev-random",
-        ] {
+        for other in ["xen4.17.7_linux6.1.192_fifo.dev-random", "xen4.20.5_linux7.2.13_2l.dev-random"] {
             let report = compare(&two_level, &load(other));
             assert_eq!(report.failure(), None, "{report}");
             assert_eq!(report.compared, 13183);
@@ -190,11 +159,7 @@ mod tests {
     #[test]
     fn linux_6_1_and_7_2_differ_only_about_static_ports() {
         let report = compare(&load(FIXED), &load("xen4.20.5_linux7.2.13_2l.dev-fixed"));
-        let places: Vec<_> = report
-            .differences
-            .iter()
-            .map(|d| (&*d.seq, &*d.op, &*d.field))
-            .collect();
+        let places: Vec<_> = report.differences.iter().map(|d| (&*d.seq, &*d.op, &*d.field)).collect();
         assert_eq!(
             places,
             [
@@ -230,11 +195,7 @@ mod tests {
         let mut ours = xen.clone();
         step_at(&mut ours, "d.open", 2).out["revents"] = json!(1);
         step_at(&mut ours, "d.open", 3).args["offset"] = json!(7);
-        let fields: Vec<_> = compare(&xen, &ours)
-            .differences
-            .into_iter()
-            .map(|d| d.field)
-            .collect();
+        let fields: Vec<_> = compare(&xen, &ours).differences.into_iter().map(|d| d.field).collect();
         assert_eq!(fields, ["revents", "args.offset"]);
     }
 
@@ -259,12 +220,9 @@ mod tests {
     fn what_only_a_toolstack_records_may_be_missing() {
         let xen = load(FIXED);
         let mut ours = xen.clone();
-        ours.steps.retain(|s| {
-            s.seq != TOOLSTACK_SEQUENCE && !matches!(s.level, Level::Observe | Level::Domctl)
-        });
-        (0..)
-            .zip(&mut ours.steps)
-            .for_each(|(at, step)| step.step = at);
+        ours.steps
+            .retain(|s| s.seq != TOOLSTACK_SEQUENCE && !matches!(s.level, Level::Observe | Level::Domctl));
+        (0..).zip(&mut ours.steps).for_each(|(at, step)| step.step = at);
         assert_eq!(compare(&xen, &ours).failure(), None);
     }
 
@@ -272,8 +230,7 @@ mod tests {
     fn a_missing_sequence_and_a_missing_step_are_differences() {
         let xen = load(FIXED);
         let mut ours = xen.clone();
-        ours.steps
-            .retain(|s| s.seq != "d.dup" && !(s.seq == "d.reset" && s.op == "close"));
+        ours.steps.retain(|s| s.seq != "d.dup" && !(s.seq == "d.reset" && s.op == "close"));
         let report = compare(&xen, &ours);
         let found: Vec<_> = report.differences.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -290,17 +247,9 @@ mod tests {
     fn after_the_programs_part_a_sequence_is_not_compared_further() {
         let xen = load(FIXED);
         let mut ours = xen.clone();
-        let at = ours
-            .steps
-            .iter()
-            .position(|s| s.seq == "d.open" && s.step == 2)
-            .unwrap();
+        let at = ours.steps.iter().position(|s| s.seq == "d.open" && s.step == 2).unwrap();
         ours.steps.remove(at);
-        let fields: Vec<_> = compare(&xen, &ours)
-            .differences
-            .into_iter()
-            .map(|d| d.field)
-            .collect();
+        let fields: Vec<_> = compare(&xen, &ours).differences.into_iter().map(|d| d.field).collect();
         assert_eq!(fields, ["steps", "op"]);
     }
 }

@@ -15,31 +15,18 @@ pub(crate) struct Leaf {
 }
 
 /// Adds to `found` every leaf below `field` in which the two sides differ. Only objects are entered.
-pub(crate) fn differing(
-    field: &str,
-    ours: Option<&Value>,
-    theirs: Option<&Value>,
-    found: &mut Vec<Leaf>,
-) {
+pub(crate) fn differing(field: &str, ours: Option<&Value>, theirs: Option<&Value>, found: &mut Vec<Leaf>) {
     if let (Some(Value::Object(a)), Some(Value::Object(b))) = (ours, theirs) {
         for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
             differing(&join(field, key), a.get(key), b.get(key), found);
         }
     } else if ours != theirs {
-        found.push(Leaf {
-            field: field.to_owned(),
-            ours: ours.cloned(),
-            theirs: theirs.cloned(),
-        });
+        found.push(Leaf { field: field.to_owned(), ours: ours.cloned(), theirs: theirs.cloned() });
     }
 }
 
 fn join(field: &str, key: &str) -> String {
-    if field.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{field}.{key}")
-    }
+    if field.is_empty() { key.to_owned() } else { format!("{field}.{key}") }
 }
 
 #[cfg(test)]
@@ -70,13 +57,6 @@ mod tests {
     fn what_only_one_side_has_is_a_difference() {
         let mut found = Vec::new();
         differing("", Some(&json!({"port": 5})), Some(&json!({})), &mut found);
-        assert_eq!(
-            found,
-            [Leaf {
-                field: "port".into(),
-                ours: Some(json!(5)),
-                theirs: None
-            }]
-        );
+        assert_eq!(found, [Leaf { field: "port".into(), ours: Some(json!(5)), theirs: None }]);
     }
 }

@@ -77,8 +77,7 @@ impl Excuses {
     /// The document cannot be read, or [`Excuses::parse`] refuses it.
     pub fn load(table: Table) -> Result<Self> {
         let path = compat_document();
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text, table).context("docs/compat.md")
     }
 
@@ -88,32 +87,17 @@ impl Excuses {
     /// The heading or the table is missing, or a row has an empty cell, a wildcard or another number of cells.
     pub fn parse(text: &str, table: Table) -> Result<Self> {
         let heading = table.heading();
-        let mut lines = (1..)
-            .zip(text.lines())
-            .skip_while(|(_, line)| line.trim() != heading);
-        lines
-            .next()
-            .with_context(|| format!("no heading `{heading}`"))?;
+        let mut lines = (1..).zip(text.lines()).skip_while(|(_, line)| line.trim() != heading);
+        lines.next().with_context(|| format!("no heading `{heading}`"))?;
         let mut rows = lines
             .take_while(|(_, line)| !line.starts_with("## "))
             .filter(|(_, line)| line.starts_with('|'))
             .map(|(at, line)| (at, cells(line)));
-        let (_, header) = rows
-            .next()
-            .with_context(|| format!("no table below `{heading}`"))?;
-        ensure!(
-            header == HEADER,
-            "the table below `{heading}` needs the columns {HEADER:?}"
-        );
-        ensure!(
-            rows.next().is_some_and(|(_, row)| is_rule(&row)),
-            "no rule below the header of `{heading}`"
-        );
-        let rows = rows
-            .map(|(line, row)| Excuse::parse(line, &row).with_context(|| format!("line {line}")));
-        Ok(Self {
-            rows: rows.collect::<Result<_>>()?,
-        })
+        let (_, header) = rows.next().with_context(|| format!("no table below `{heading}`"))?;
+        ensure!(header == HEADER, "the table below `{heading}` needs the columns {HEADER:?}");
+        ensure!(rows.next().is_some_and(|(_, row)| is_rule(&row)), "no rule below the header of `{heading}`");
+        let rows = rows.map(|(line, row)| Excuse::parse(line, &row).with_context(|| format!("line {line}")));
+        Ok(Self { rows: rows.collect::<Result<_>>()? })
     }
 
     /// The rows in the document's order.
@@ -125,12 +109,7 @@ impl Excuses {
     /// The rows that no report needed.
     #[must_use]
     pub fn stale(&self, reports: &[Report]) -> Vec<&Excuse> {
-        let needed = |row: &Excuse| {
-            reports
-                .iter()
-                .flat_map(|r| &r.excused)
-                .any(|e| e.line == row.line)
-        };
+        let needed = |row: &Excuse| reports.iter().flat_map(|r| &r.excused).any(|e| e.line == row.line);
         self.rows.iter().filter(|row| !needed(row)).collect()
     }
 
@@ -149,24 +128,11 @@ impl Excuse {
             ensure!(!text.is_empty(), "empty cell `{name}`");
         }
         for (name, text) in HEADER.iter().zip(&row[..5]) {
-            ensure!(
-                !text.contains(['*', '?']),
-                "wildcard in cell `{name}`: rows match exactly"
-            );
+            ensure!(!text.contains(['*', '?']), "wildcard in cell `{name}`: rows match exactly");
         }
         let (step, op) = step_and_op(op)?;
-        let [seq, field, ours, theirs, reason] =
-            [seq, field, ours, theirs, reason].map(Clone::clone);
-        Ok(Self {
-            line,
-            seq,
-            step,
-            op,
-            field,
-            ours,
-            theirs,
-            reason,
-        })
+        let [seq, field, ours, theirs, reason] = [seq, field, ours, theirs, reason].map(Clone::clone);
+        Ok(Self { line, seq, step, op, field, ours, theirs, reason })
     }
 
     fn excuses(&self, difference: &Difference) -> bool {
@@ -182,18 +148,11 @@ impl Excuse {
 /// Splits `#12 set_priority` into its step number and operation.
 fn step_and_op(text: &str) -> Result<(Option<u32>, String)> {
     let Some(rest) = text.strip_prefix('#') else {
-        ensure!(
-            !text.contains(' '),
-            "`{text}` is neither an operation nor `#STEP operation`"
-        );
+        ensure!(!text.contains(' '), "`{text}` is neither an operation nor `#STEP operation`");
         return Ok((None, text.to_owned()));
     };
-    let (step, op) = rest
-        .split_once(' ')
-        .with_context(|| format!("`{text}` names no operation"))?;
-    let step = step
-        .parse()
-        .with_context(|| format!("`{step}` is not a step number"))?;
+    let (step, op) = rest.split_once(' ').with_context(|| format!("`{text}` names no operation"))?;
+    let step = step.parse().with_context(|| format!("`{step}` is not a step number"))?;
     Ok((Some(step), op.trim().to_owned()))
 }
 
@@ -201,21 +160,15 @@ fn step_and_op(text: &str) -> Result<(Option<u32>, String)> {
 fn cells(line: &str) -> Vec<String> {
     let inner = line.trim().trim_start_matches('|');
     let inner = inner.strip_suffix('|').unwrap_or(inner);
-    inner
-        .split('|')
-        .map(|text| unquoted(text.trim()).to_owned())
-        .collect()
+    inner.split('|').map(|text| unquoted(text.trim()).to_owned()).collect()
 }
 
 fn unquoted(text: &str) -> &str {
-    text.strip_prefix('`')
-        .and_then(|text| text.strip_suffix('`'))
-        .unwrap_or(text)
+    text.strip_prefix('`').and_then(|text| text.strip_suffix('`')).unwrap_or(text)
 }
 
 fn is_rule(row: &[String]) -> bool {
-    row.iter()
-        .all(|text| !text.is_empty() && text.chars().all(|c| matches!(c, '-' | ':')))
+    row.iter().all(|text| !text.is_empty() && text.chars().all(|c| matches!(c, '-' | ':')))
 }
 
 #[cfg(test)]
@@ -252,22 +205,10 @@ mod tests {
         assert_eq!(excuses.find(&difference("h.priority", 3)), Some(0));
         assert_eq!(excuses.find(&difference("h.priority.x", 3)), None);
         for other in [
-            Difference {
-                op: "send".into(),
-                ..difference("h.priority", 3)
-            },
-            Difference {
-                field: "port".into(),
-                ..difference("h.priority", 3)
-            },
-            Difference {
-                ours: Some(json!(-9)),
-                ..difference("h.priority", 3)
-            },
-            Difference {
-                theirs: None,
-                ..difference("h.priority", 3)
-            },
+            Difference { op: "send".into(), ..difference("h.priority", 3) },
+            Difference { field: "port".into(), ..difference("h.priority", 3) },
+            Difference { ours: Some(json!(-9)), ..difference("h.priority", 3) },
+            Difference { theirs: None, ..difference("h.priority", 3) },
         ] {
             assert_eq!(excuses.find(&other), None, "{other}");
         }
@@ -283,63 +224,25 @@ mod tests {
     #[test]
     fn wildcards_and_empty_cells_are_refused_by_line() {
         for (row, why) in [
-            (
-                "| * | set_priority | ret | -95 | -38 | why |\n",
-                "wildcard in cell `sequence`",
-            ),
-            (
-                "| h.p | * | ret | -95 | -38 | why |\n",
-                "wildcard in cell `step or op`",
-            ),
-            (
-                "| h.p | set_priority | ret | -95 | -3? | why |\n",
-                "wildcard in cell `Xen's`",
-            ),
-            (
-                "| h.p |  | ret | -95 | -38 | why |\n",
-                "empty cell `step or op`",
-            ),
-            (
-                "| h.p | set_priority | ret | -95 | -38 | |\n",
-                "empty cell `reason`",
-            ),
-            (
-                "| h.p | set_priority | ret | -95 | why |\n",
-                "5 cells instead of 6",
-            ),
-            (
-                "| h.p | #x set_priority | ret | -95 | -38 | why |\n",
-                "not a step number",
-            ),
-            (
-                "| h.p | 3 set_priority | ret | -95 | -38 | why |\n",
-                "neither an operation",
-            ),
+            ("| * | set_priority | ret | -95 | -38 | why |\n", "wildcard in cell `sequence`"),
+            ("| h.p | * | ret | -95 | -38 | why |\n", "wildcard in cell `step or op`"),
+            ("| h.p | set_priority | ret | -95 | -3? | why |\n", "wildcard in cell `Xen's`"),
+            ("| h.p |  | ret | -95 | -38 | why |\n", "empty cell `step or op`"),
+            ("| h.p | set_priority | ret | -95 | -38 | |\n", "empty cell `reason`"),
+            ("| h.p | set_priority | ret | -95 | why |\n", "5 cells instead of 6"),
+            ("| h.p | #x set_priority | ret | -95 | -38 | why |\n", "not a step number"),
+            ("| h.p | 3 set_priority | ret | -95 | -38 | why |\n", "neither an operation"),
         ] {
             let error = format!("{:#}", parse(row).unwrap_err());
-            assert!(
-                error.contains(why) && error.contains("line 9"),
-                "{row}: {error}"
-            );
+            assert!(error.contains(why) && error.contains("line 9"), "{row}: {error}");
         }
     }
 
     #[test]
     fn the_tables_are_kept_apart() {
         let text = document(ROW);
-        assert_eq!(
-            Excuses::parse(&text, Table::Hypercalls)
-                .unwrap()
-                .rows()
-                .len(),
-            1
-        );
-        assert!(
-            Excuses::parse(&text, Table::Device)
-                .unwrap()
-                .rows()
-                .is_empty()
-        );
+        assert_eq!(Excuses::parse(&text, Table::Hypercalls).unwrap().rows().len(), 1);
+        assert!(Excuses::parse(&text, Table::Device).unwrap().rows().is_empty());
     }
 
     #[test]

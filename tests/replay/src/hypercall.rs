@@ -38,9 +38,7 @@ const OPERATIONS: [&str; 15] = [
 
 /// The operation's number by its name in a recording.
 fn number_of(op: &str) -> Option<u32> {
-    (0..)
-        .zip(OPERATIONS)
-        .find_map(|(number, name)| (name == op).then_some(number))
+    (0..).zip(OPERATIONS).find_map(|(number, name)| (name == op).then_some(number))
 }
 
 /// What output fields hold before the call.
@@ -103,13 +101,7 @@ impl Call {
 
     fn modern(op: u32, block: Vec<u8>, output: Output) -> Self {
         let args = [u64::from(op), READ_WRITE];
-        Self {
-            number: EVENT_CHANNEL_OP,
-            args,
-            block,
-            address: READ_WRITE,
-            output,
-        }
+        Self { number: EVENT_CHANNEL_OP, args, block, address: READ_WRITE, output }
     }
 
     /// An operation of `event_channel_op` with its arguments as a recording names them.
@@ -117,36 +109,17 @@ impl Call {
         let args = Args(args);
         let number = number_of(op).with_context(|| format!("unknown operation `{op}`"))?;
         let (block, output) = match op {
-            "alloc_unbound" => (
-                two_ids(args.id("dom")?, args.id("remote_dom")?),
-                Output::Port(4),
-            ),
+            "alloc_unbound" => (two_ids(args.id("dom")?, args.id("remote_dom")?), Output::Port(4)),
             "bind_interdomain" => (
-                bytes(&[
-                    u32::from(args.id("remote_dom")?),
-                    args.u32("remote_port")?,
-                    POISON,
-                ]),
+                bytes(&[u32::from(args.id("remote_dom")?), args.u32("remote_port")?, POISON]),
                 Output::Port(8),
             ),
-            "bind_virq" => (
-                bytes(&[args.u32("virq")?, args.u32("vcpu")?, POISON]),
-                Output::Port(8),
-            ),
-            "bind_pirq" => (
-                bytes(&[args.u32("pirq")?, args.u32("flags")?, POISON]),
-                Output::Port(8),
-            ),
+            "bind_virq" => (bytes(&[args.u32("virq")?, args.u32("vcpu")?, POISON]), Output::Port(8)),
+            "bind_pirq" => (bytes(&[args.u32("pirq")?, args.u32("flags")?, POISON]), Output::Port(8)),
             "bind_ipi" => (bytes(&[args.u32("vcpu")?, POISON]), Output::Port(4)),
-            "status" => (
-                status_block(args.status_dom()?, args.u32("port")?),
-                Output::Status(0),
-            ),
+            "status" => (status_block(args.status_dom()?, args.u32("port")?), Output::Status(0)),
             "bind_vcpu" => (bytes(&[args.u32("port")?, args.u32("vcpu")?]), Output::None),
-            "set_priority" => (
-                bytes(&[args.u32("port")?, args.u32("priority")?]),
-                Output::None,
-            ),
+            "set_priority" => (bytes(&[args.u32("port")?, args.u32("priority")?]), Output::None),
             "reset" | "reset_cont" => (args.id("dom")?.to_le_bytes().to_vec(), Output::None),
             "init_control" => (init_control_block(args)?, Output::LinkBits(16)),
             "expand_array" => (args.hex("array_gfn")?.to_le_bytes().to_vec(), Output::None),
@@ -167,13 +140,7 @@ impl Call {
             pointer => bail!("unknown kind of pointer `{pointer}`"),
         };
         let args = [u64::from(args.u32("cmd")?), address];
-        Ok(Self {
-            number: EVENT_CHANNEL_OP,
-            args,
-            block,
-            address,
-            output: Output::None,
-        })
+        Ok(Self { number: EVENT_CHANNEL_OP, args, block, address, output: Output::None })
     }
 
     /// The old hypercall, with the operation's number in front of the block.
@@ -192,13 +159,7 @@ impl Call {
         let (words, output) = compat_arguments(op);
         let mut block = bytes(&[op]);
         block.extend(bytes(&words));
-        Ok(Self {
-            number,
-            args: [READ_WRITE, 0],
-            block,
-            address: READ_WRITE,
-            output,
-        })
+        Ok(Self { number, args: [READ_WRITE, 0], block, address: READ_WRITE, output })
     }
 
     /// The outputs in `after`, the block as it is after the call that answered `ret`, in a recording's form.
@@ -312,13 +273,8 @@ struct Args<'a>(&'a Map<String, Value>);
 
 impl<'a> Args<'a> {
     fn u32(self, name: &str) -> Result<u32> {
-        let value = self
-            .0
-            .get(&format!("{name}_raw"))
-            .or_else(|| self.0.get(name));
-        let number = value
-            .and_then(Value::as_u64)
-            .with_context(|| format!("no number `{name}`"))?;
+        let value = self.0.get(&format!("{name}_raw")).or_else(|| self.0.get(name));
+        let number = value.and_then(Value::as_u64).with_context(|| format!("no number `{name}`"))?;
         u32::try_from(number).with_context(|| format!("`{name}` is out of range"))
     }
 
@@ -328,18 +284,11 @@ impl<'a> Args<'a> {
 
     /// The domain of a status call; one recorded without it was about the caller itself.
     fn status_dom(self) -> Result<u16> {
-        if self.0.contains_key("dom") {
-            self.id("dom")
-        } else {
-            Ok(SELF)
-        }
+        if self.0.contains_key("dom") { self.id("dom") } else { Ok(SELF) }
     }
 
     fn text(self, name: &str) -> Result<&'a str> {
-        self.0
-            .get(name)
-            .and_then(Value::as_str)
-            .with_context(|| format!("no text `{name}`"))
+        self.0.get(name).and_then(Value::as_str).with_context(|| format!("no text `{name}`"))
     }
 
     fn hex(self, name: &str) -> Result<u64> {
@@ -354,36 +303,26 @@ mod tests {
     use serde_json::json;
 
     fn call(op: &str, args: Value) -> Result<Call> {
-        let step = json!({"seq": "s", "step": 1, "level": "hypercall", "op": op, "args": args, "ret": 0, "out": {}});
+        let step =
+            json!({"seq": "s", "step": 1, "level": "hypercall", "op": op, "args": args, "ret": 0, "out": {}});
         Call::recorded(&serde_json::from_value(step).unwrap())
     }
 
     #[test]
     fn a_raw_number_goes_before_its_symbol() {
         let call = call("send", json!({"port": "p3", "port_raw": 0x1234})).unwrap();
-        assert_eq!(
-            (call.number, call.args[0], call.block),
-            (32, 4, vec![0x34, 0x12, 0, 0])
-        );
+        assert_eq!((call.number, call.args[0], call.block), (32, 4, vec![0x34, 0x12, 0, 0]));
     }
 
     #[test]
     fn the_second_domain_is_named_by_its_id() {
-        let call = call(
-            "alloc_unbound",
-            json!({"dom": "X", "dom_raw": 3, "remote_dom": 32752}),
-        )
-        .unwrap();
+        let call = call("alloc_unbound", json!({"dom": "X", "dom_raw": 3, "remote_dom": 32752})).unwrap();
         assert_eq!(call.block, [3, 0, 0xf0, 0x7f, 0xa5, 0xa5, 0xa5, 0xa5]);
     }
 
     #[test]
     fn special_pointers_are_passed_as_they_are() {
-        for (pointer, address) in [
-            ("null", NULL),
-            ("unmapped", UNMAPPED),
-            ("hypervisor", HYPERVISOR),
-        ] {
+        for (pointer, address) in [("null", NULL), ("unmapped", UNMAPPED), ("hypervisor", HYPERVISOR)] {
             let call = call("raw", json!({"cmd": 6, "pointer": pointer})).unwrap();
             assert_eq!((call.args, call.block.len()), ([6, address], 0));
         }
@@ -404,10 +343,7 @@ mod tests {
         let mut after = call.block.clone();
         assert!(call.outputs(-22, &after, &Symbols::default()).is_empty());
         after[4] = 0;
-        assert_eq!(
-            call.outputs(-22, &after, &Symbols::default())["memory"],
-            json!("written on error")
-        );
+        assert_eq!(call.outputs(-22, &after, &Symbols::default())["memory"], json!("written on error"));
     }
 
     #[test]
@@ -415,11 +351,9 @@ mod tests {
         let call = Call::status_self(5);
         let mut after = call.block.clone();
         after[8..24].copy_from_slice(&bytes(&[2, 1, 7, 9]));
-        let expected = json!({"status": 2, "name": "interdomain", "vcpu": 1, "remote_dom": 7, "remote_port": 9});
-        assert_eq!(
-            Value::Object(call.outputs(0, &after, &Symbols::default())),
-            expected
-        );
+        let expected =
+            json!({"status": 2, "name": "interdomain", "vcpu": 1, "remote_dom": 7, "remote_port": 9});
+        assert_eq!(Value::Object(call.outputs(0, &after, &Symbols::default())), expected);
     }
 
     #[test]

@@ -99,10 +99,7 @@ impl Machine {
 
     /// Creates the second domain, as a toolstack does: paused.
     pub fn create_second(&mut self, id: u16, max_port: u32, vcpus: u32) -> Result<()> {
-        let config = DomainConfig {
-            max_port: Some(max_port),
-            ..DomainConfig::guest(vcpus)
-        };
+        let config = DomainConfig { max_port: Some(max_port), ..DomainConfig::guest(vcpus) };
         self.create(DomId(id), config)?;
         Ok(self.pause(id, true)?)
     }
@@ -121,30 +118,17 @@ impl Machine {
 
     /// Issues a hypercall of the recorded domain, its argument block placed in guest memory.
     pub fn call(&mut self, call: &Call) -> Answer {
-        let Call {
-            number,
-            address,
-            args: [first, second],
-            ..
-        } = *call;
+        let Call { number, address, args: [first, second], .. } = *call;
         self.memory.place(address, &call.block);
         let args = [first, second, 0, 0, 0];
-        let outcome = self
-            .engine
-            .hypercall(self.domid, VcpuId(0), number, args, &mut self.memory);
+        let outcome = self.engine.hypercall(self.domid, VcpuId(0), number, args, &mut self.memory);
         let (block, kept_to_block) = self.memory.block(address, call.block.len());
-        Answer {
-            outcome,
-            block,
-            kept_to_block,
-        }
+        Answer { outcome, block, kept_to_block }
     }
 
     fn create(&mut self, id: DomId, config: DomainConfig) -> Result<()> {
         let page = Arc::new(HeapPage::new());
-        self.engine
-            .create_domain(id, config)
-            .with_context(|| format!("creating domain {id}"))?;
+        self.engine.create_domain(id, config).with_context(|| format!("creating domain {id}"))?;
         self.engine.set_shared_info(id, Some(Arc::clone(&page)))?;
         self.pages.insert(id, page);
         Ok(())
@@ -163,8 +147,7 @@ impl Machine {
     /// Takes the lowest free port.
     pub fn allocate(&mut self) -> Result<u32> {
         let call = Call::alloc_unbound_self();
-        call.new_port(&self.succeed(&call)?.block)
-            .context("no port")
+        call.new_port(&self.succeed(&call)?.block).context("no port")
     }
 
     /// Closes a port.
@@ -208,17 +191,12 @@ impl Machine {
 
     /// A mask bit of the recorded domain.
     pub fn is_masked(&self, port: u32) -> bool {
-        self.pages
-            .get(&self.domid)
-            .is_some_and(|page| is_set(page, MASK, port))
+        self.pages.get(&self.domid).is_some_and(|page| is_set(page, MASK, port))
     }
 
     /// Sets a mask bit of the recorded domain, as its kernel would.
     pub fn set_masked(&self, port: u32, masked: bool) {
-        let word = self
-            .pages
-            .get(&self.domid)
-            .and_then(|page| word_of(page, MASK, port));
+        let word = self.pages.get(&self.domid).and_then(|page| word_of(page, MASK, port));
         let (Some(word), bit) = (word, bit_of(port)) else {
             return;
         };

@@ -30,10 +30,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub fn new() -> Self {
-        Self {
-            read_write: [FILLER; BLOCK],
-            read_only: [FILLER; BLOCK],
-        }
+        Self { read_write: [FILLER; BLOCK], read_only: [FILLER; BLOCK] }
     }
 
     /// Puts a block at the start of the page at `address`, as the program itself does before the call.
@@ -119,13 +116,7 @@ mod tests {
     #[test]
     fn other_addresses_and_overlong_copies_fault() {
         let mut memory = Memory::new();
-        for address in [
-            NULL,
-            UNMAPPED,
-            HYPERVISOR,
-            READ_WRITE + BLOCK as u64 - 1,
-            u64::MAX,
-        ] {
+        for address in [NULL, UNMAPPED, HYPERVISOR, READ_WRITE + BLOCK as u64 - 1, u64::MAX] {
             assert!(memory.read(address, &mut [0; 4]).is_err(), "{address:#x}");
             assert!(memory.write(address, &[0; 4]).is_err(), "{address:#x}");
         }

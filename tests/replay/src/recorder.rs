@@ -57,10 +57,7 @@ impl Tools {
     /// A compiler cannot be started or fails.
     pub fn build() -> Result<Self> {
         let recorder = build_recorder(&target_dir().join("recorder"))?;
-        Ok(Self {
-            evtchn: evtchn_binary()?,
-            recorder,
-        })
+        Ok(Self { evtchn: evtchn_binary()?, recorder })
     }
 
     /// Runs the program that `xen` is a recording of, on a domain of the same shape, and reads what it prints.
@@ -70,18 +67,13 @@ impl Tools {
     /// else than a recording.
     pub fn record(&self, xen: &Recording, run: Run) -> Result<Recording> {
         let mut command = Command::new(&self.evtchn);
-        command
-            .arg("run")
-            .args(["--vcpus", &xen.meta.vcpus.to_string()]);
+        command.arg("run").args(["--vcpus", &xen.meta.vcpus.to_string()]);
         command
             .args(["--linux", driver_level(&xen.meta.linux)])
             .args(["--domain", &xen.meta.domid.to_string()])
             .arg("--")
             .arg(&self.recorder);
-        command
-            .args(program(xen, run.seed)?)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+        command.args(program(xen, run.seed)?).stdin(Stdio::null()).stdout(Stdio::piped());
         if let Some(settle_us) = run.settle_us {
             command.env("ORACLE_SETTLE_US", settle_us.to_string());
         }
@@ -101,20 +93,10 @@ fn program(xen: &Recording, seed: u64) -> Result<Vec<String>> {
     match xen.meta.mode.as_str() {
         "dev-fixed" => Ok(vec!["dev-fixed".to_owned()]),
         "dev-random" => {
-            let numbers = [
-                seed.to_string(),
-                sequences.len().to_string(),
-                RANDOM_STEPS.to_string(),
-            ];
-            Ok(["dev-random".to_owned()]
-                .into_iter()
-                .chain(numbers)
-                .collect())
+            let numbers = [seed.to_string(), sequences.len().to_string(), RANDOM_STEPS.to_string()];
+            Ok(["dev-random".to_owned()].into_iter().chain(numbers).collect())
         }
-        mode => bail!(
-            "{}: `{mode}` is not a device program that can be run again",
-            xen.name
-        ),
+        mode => bail!("{}: `{mode}` is not a device program that can be run again", xen.name),
     }
 }
 
@@ -125,12 +107,7 @@ fn build_recorder(folder: &Path) -> Result<PathBuf> {
     let partial = folder.join(format!("evtchn_oracle.{}", std::process::id()));
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut compiler = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
-    succeed(
-        compiler
-            .args(["-O1", "-w", "-o"])
-            .args([&partial, &source])
-            .arg("-lpthread"),
-    )?;
+    succeed(compiler.args(["-O1", "-w", "-o"]).args([&partial, &source]).arg("-lpthread"))?;
     fs::rename(&partial, &binary).with_context(|| format!("cannot write {}", binary.display()))?;
     Ok(binary)
 }
@@ -140,34 +117,24 @@ fn evtchn_binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os(BINARY_VARIABLE) {
         return Ok(path.into());
     }
-    let (profile, flags): (&str, &[&str]) = if cfg!(debug_assertions) {
-        ("debug", &[])
-    } else {
-        ("release", &["--release"])
-    };
+    let (profile, flags): (&str, &[&str]) =
+        if cfg!(debug_assertions) { ("debug", &[]) } else { ("release", &["--release"]) };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     succeed(
-        Command::new(cargo)
-            .args(["build", "--quiet", "-p", "evtchn-cli"])
-            .args(flags)
-            .current_dir(root()),
+        Command::new(cargo).args(["build", "--quiet", "-p", "evtchn-cli"]).args(flags).current_dir(root()),
     )?;
     Ok(target_dir().join(profile).join("evtchn"))
 }
 
 fn succeed(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {command:?}"))?;
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
     ensure!(status.success(), "{command:?}: {status}");
     Ok(())
 }
 
 /// What `command` prints, if it ends well within `limit`.
 fn output_within(command: &mut Command, limit: Duration) -> Result<String> {
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     let mut pipe = child.stdout.take().context("no pipe to the program")?;
     let reader = thread::spawn(move || {
         let mut text = String::new();
@@ -175,9 +142,7 @@ fn output_within(command: &mut Command, limit: Duration) -> Result<String> {
     });
     let ended = wait_until(&mut child, Instant::now() + limit);
     ended.with_context(|| format!("{command:?}"))?;
-    let text = reader
-        .join()
-        .map_err(|_| anyhow::anyhow!("the reader of its output failed"))?;
+    let text = reader.join().map_err(|_| anyhow::anyhow!("the reader of its output failed"))?;
     text.with_context(|| format!("cannot read what {command:?} printed"))
 }
 
@@ -229,26 +194,16 @@ mod tests {
 
     #[test]
     fn what_a_program_prints_is_returned() {
-        let printed = output_within(
-            Command::new("echo").arg("hello").stdout(Stdio::piped()),
-            DEADLINE,
-        );
+        let printed = output_within(Command::new("echo").arg("hello").stdout(Stdio::piped()), DEADLINE);
         assert_eq!(printed.unwrap(), "hello\n");
     }
 
     #[test]
     fn a_program_that_fails_or_hangs_is_an_error() {
-        let failed =
-            output_within(Command::new("false").stdout(Stdio::piped()), DEADLINE).unwrap_err();
-        assert!(
-            format!("{failed:#}").contains("exit status: 1"),
-            "{failed:#}"
-        );
+        let failed = output_within(Command::new("false").stdout(Stdio::piped()), DEADLINE).unwrap_err();
+        assert!(format!("{failed:#}").contains("exit status: 1"), "{failed:#}");
         let mut hanging = Command::new("sleep");
-        let hung = output_within(
-            hanging.arg("60").stdout(Stdio::piped()),
-            Duration::from_millis(50),
-        );
+        let hung = output_within(hanging.arg("60").stdout(Stdio::piped()), Duration::from_millis(50));
         assert!(format!("{:#}", hung.unwrap_err()).contains("did not end in time"));
     }
 }

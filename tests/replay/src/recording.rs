@@ -115,19 +115,13 @@ impl Recording {
             .lines()
             .enumerate()
             .map(|(at, line)| parse_line(line).with_context(|| format!("{name}: line {}", at + 1)));
-        let first: Step = steps
-            .next()
-            .with_context(|| format!("{name}: empty recording"))??;
+        let first: Step = steps.next().with_context(|| format!("{name}: empty recording"))??;
         if first.op != "meta" {
             bail!("{name}: {}", without_meta(&first));
         }
         let meta = serde_json::from_value(Value::Object(first.out))
             .with_context(|| format!("{name}: meta record"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            meta,
-            steps: steps.collect::<Result<_>>()?,
-        })
+        Ok(Self { name: name.to_owned(), meta, steps: steps.collect::<Result<_>>()? })
     }
 
     /// Whether the recorded program is one of the device level.
@@ -139,14 +133,8 @@ impl Recording {
     /// Refuses what the engine cannot replay.
     pub(crate) fn ensure_replayable(&self) -> Result<()> {
         let Self { name, meta, .. } = self;
-        ensure!(
-            !self.is_device(),
-            "{name}: a recording of the device level: use device-diff"
-        );
-        ensure!(
-            meta.abi == "2l",
-            "{name}: recorded with the FIFO ABI, which the engine does not have yet"
-        );
+        ensure!(!self.is_device(), "{name}: a recording of the device level: use device-diff");
+        ensure!(meta.abi == "2l", "{name}: recorded with the FIFO ABI, which the engine does not have yet");
         Ok(())
     }
 }
@@ -200,29 +188,20 @@ mod tests {
             ("xen4.17.7_linux6.1.192_fifo.dev-random", "device level"),
             ("xen4.17.7_linux6.1.192_2l.dev-fixed", "device level"),
         ] {
-            let error = Recording::load(&stored(name))
-                .unwrap()
-                .ensure_replayable()
-                .unwrap_err();
+            let error = Recording::load(&stored(name)).unwrap().ensure_replayable().unwrap_err();
             assert!(error.to_string().contains(reason), "{error}");
         }
         let mut fifo = Recording::load(&stored("xen4.17.7_linux6.1.192_2l.hyper-fixed")).unwrap();
         fifo.meta.abi = "fifo".into();
         let error = fifo.ensure_replayable().unwrap_err().to_string();
-        assert!(
-            error.contains("FIFO ABI, which the engine does not have yet"),
-            "{error}"
-        );
+        assert!(error.contains("FIFO ABI, which the engine does not have yet"), "{error}");
     }
 
     #[test]
     fn a_recording_of_the_bare_guest_is_named_as_such() {
         let line = r#"{"seq":"g.start","step":0,"level":"observe","op":"begin","args":{},"ret":0,"out":{}}"#;
         let error = Recording::parse("guest", line).unwrap_err().to_string();
-        assert!(
-            error.contains("bare guest") && error.contains("FIFO"),
-            "{error}"
-        );
+        assert!(error.contains("bare guest") && error.contains("FIFO"), "{error}");
     }
 
     #[test]
@@ -231,15 +210,7 @@ mod tests {
             {"mode":"hyper-fixed","xen":"4","linux":"6","abi":"2l","vcpus":1,"domid":0,"ports":{}}}"#
             .replace('\n', "");
         let error = Recording::parse("cut", &format!("{meta}\n{{\"seq\":")).unwrap_err();
-        assert!(
-            format!("{error:#}").starts_with("cut: line 2: not a record"),
-            "{error:#}"
-        );
-        assert!(
-            Recording::parse("empty", "")
-                .unwrap_err()
-                .to_string()
-                .contains("empty recording")
-        );
+        assert!(format!("{error:#}").starts_with("cut: line 2: not a record"), "{error:#}");
+        assert!(Recording::parse("empty", "").unwrap_err().to_string().contains("empty recording"));
     }
 }

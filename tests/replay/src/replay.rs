@@ -34,13 +34,8 @@ const SEARCH_BELOW: u32 = 1 << 20;
 /// The recording is not one of hypercalls with the two-level ABI, or has a step that is not known here.
 pub fn replay_hypercalls(recording: &Recording, excuses: &Excuses) -> Result<Report> {
     recording.ensure_replayable()?;
-    let machine =
-        boot(&recording.meta).with_context(|| format!("{}: setting up", recording.name))?;
-    let mut replay = Replay {
-        machine,
-        symbols: Symbols::default(),
-        masks_known: false,
-    };
+    let machine = boot(&recording.meta).with_context(|| format!("{}: setting up", recording.name))?;
+    let mut replay = Replay { machine, symbols: Symbols::default(), masks_known: false };
     let mut judge = Judge::new(&recording.name, recording.steps.len(), excuses);
     for step in &recording.steps {
         let at = || format!("{}: {} step {}", recording.name, step.seq, step.step);
@@ -93,8 +88,7 @@ impl Replay {
             return;
         };
         if let (Some(name), Some(raw)) = (name.as_str(), number(raw)) {
-            let in_second =
-                step.op == "alloc_unbound" && step.args.get("dom").is_some_and(|dom| dom == "X");
+            let in_second = step.op == "alloc_unbound" && step.args.get("dom").is_some_and(|dom| dom == "X");
             self.symbols.name(in_second, raw, name);
         }
     }
@@ -117,20 +111,11 @@ impl Replay {
 
     /// Creates the second domain with the id that the recorded Xen chose.
     fn create_second(&mut self, step: &Step) -> Result<Value> {
-        let argument = |name: &str| {
-            step.args
-                .get(name)
-                .and_then(number)
-                .with_context(|| format!("no `{name}`"))
-        };
-        let id = step
-            .out
-            .get("dom_raw")
-            .and_then(number)
-            .context("no `dom_raw`")?;
+        let argument =
+            |name: &str| step.args.get(name).and_then(number).with_context(|| format!("no `{name}`"));
+        let id = step.out.get("dom_raw").and_then(number).context("no `dom_raw`")?;
         let id = u16::try_from(id)?;
-        self.machine
-            .create_second(id, argument("max_evtchn_port")?, argument("max_vcpus")?)?;
+        self.machine.create_second(id, argument("max_evtchn_port")?, argument("max_vcpus")?)?;
         self.symbols.created(id);
         Ok(json!({ "ret": 0, "dom": id }))
     }
@@ -159,13 +144,8 @@ impl Replay {
     }
 
     fn next_free_ports(&mut self) -> Result<Vec<u32>> {
-        let ports: Vec<u32> = (0..LOOKED_AT)
-            .map_while(|_| self.machine.allocate().ok())
-            .collect();
-        ports
-            .iter()
-            .rev()
-            .try_for_each(|port| self.machine.close(*port))?;
+        let ports: Vec<u32> = (0..LOOKED_AT).map_while(|_| self.machine.allocate().ok()).collect();
+        ports.iter().rev().try_for_each(|port| self.machine.close(*port))?;
         Ok(ports)
     }
 
@@ -174,27 +154,20 @@ impl Replay {
         if !self.masks_known {
             return recorded.clone();
         }
-        ports
-            .iter()
-            .filter(|port| !self.machine.is_masked(**port))
-            .map(|port| json!(port))
-            .collect()
+        ports.iter().filter(|port| !self.machine.is_masked(**port)).map(|port| json!(port)).collect()
     }
 
     /// Sets the mask bits of `ports` as recorded: they are guest memory, and earlier programs have left them.
     fn set_masks(&mut self, ports: &[u32], unmasked: &Value) {
         let unmasked = unmasked.as_array().map(Vec::as_slice).unwrap_or_default();
         for port in ports {
-            self.machine
-                .set_masked(*port, !unmasked.contains(&json!(port)));
+            self.machine.set_masked(*port, !unmasked.contains(&json!(port)));
         }
         self.masks_known = true;
     }
 
     fn used(&mut self) -> Vec<u32> {
-        (1..STATUS_BELOW)
-            .filter(|port| self.machine.is_used(*port))
-            .collect()
+        (1..STATUS_BELOW).filter(|port| self.machine.is_used(*port)).collect()
     }
 
     fn first_invalid(&mut self) -> Option<u32> {
@@ -204,28 +177,15 @@ impl Replay {
     /// The named ports that are not free, as the debug key prints them.
     fn dump(&self) -> Value {
         let row = |(in_second, port, name): (InSecond, u32, &str)| {
-            let domain = if in_second {
-                self.symbols.second()?
-            } else {
-                self.machine.id()
-            };
-            Some((
-                name.to_owned(),
-                row_json(port, self.machine.row(domain, port)?),
-            ))
+            let domain = if in_second { self.symbols.second()? } else { self.machine.id() };
+            Some((name.to_owned(), row_json(port, self.machine.row(domain, port)?)))
         };
         Value::Object(self.symbols.ports().filter_map(row).collect())
     }
 }
 
 fn row_json(port: u32, row: Row) -> Value {
-    let Row {
-        pending,
-        masked,
-        state,
-        vcpu,
-        consumer,
-    } = row;
+    let Row { pending, masked, state, vcpu, consumer } = row;
     json!({ "raw": port, "p": u8::from(pending), "m": u8::from(masked), "s": state, "n": vcpu, "x": consumer })
 }
 
@@ -233,10 +193,7 @@ fn row_json(port: u32, row: Row) -> Value {
 fn without_links(out: &Map<String, Value>) -> Value {
     let mut out = out.clone();
     if let Some(Value::Object(ports)) = out.get_mut("ports") {
-        ports
-            .values_mut()
-            .filter_map(Value::as_object_mut)
-            .for_each(|row| drop(row.remove("link")));
+        ports.values_mut().filter_map(Value::as_object_mut).for_each(|row| drop(row.remove("link")));
     }
     Value::Object(out)
 }
@@ -277,14 +234,8 @@ mod tests {
         assert!(replay_hypercalls(&recording, &Excuses::none()).is_err());
         recording.meta.abi = "2l".into();
         let report = replay_hypercalls(&recording, &Excuses::none()).unwrap();
-        let unlike = report
-            .differences
-            .iter()
-            .filter(|d| !FIFO_ONLY.contains(&d.op.as_str()));
-        assert_eq!(
-            unlike.map(ToString::to_string).collect::<Vec<_>>(),
-            Vec::<String>::new()
-        );
+        let unlike = report.differences.iter().filter(|d| !FIFO_ONLY.contains(&d.op.as_str()));
+        assert_eq!(unlike.map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
         assert_eq!(report.compared, 692);
     }
 }

@@ -63,17 +63,11 @@ impl Report {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         if !self.differences.is_empty() {
-            Some(format!(
-                "{} unexplained differences",
-                self.differences.len()
-            ))
+            Some(format!("{} unexplained differences", self.differences.len()))
         } else if self.compared == 0 {
             Some("nothing was compared".to_owned())
         } else if self.excused_steps * EXCUSED_ONE_IN > self.compared {
-            Some(format!(
-                "{} of {} steps excused: more than 2 %",
-                self.excused_steps, self.compared
-            ))
+            Some(format!("{} of {} steps excused: more than 2 %", self.excused_steps, self.compared))
         } else {
             None
         }
@@ -83,52 +77,21 @@ impl Report {
 impl fmt::Display for Report {
     /// One line of counts, then one for each excuse that applied and one for each difference.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            recording,
-            steps,
-            compared,
-            differences,
-            excused_steps,
-            ..
-        } = self;
-        write!(
-            f,
-            "{recording}: {steps} steps, {compared} compared, {excused_steps} excused, "
-        )?;
+        let Self { recording, steps, compared, differences, excused_steps, .. } = self;
+        write!(f, "{recording}: {steps} steps, {compared} compared, {excused_steps} excused, ")?;
         write!(f, "{} differences", differences.len())?;
-        for Excused {
-            line,
-            seq,
-            op,
-            steps,
-        } in &self.excused
-        {
-            write!(
-                f,
-                "\n  excused by docs/compat.md line {line} ({seq}, {op}): {steps} steps"
-            )?;
+        for Excused { line, seq, op, steps } in &self.excused {
+            write!(f, "\n  excused by docs/compat.md line {line} ({seq}, {op}): {steps} steps")?;
         }
-        differences
-            .iter()
-            .try_for_each(|difference| write!(f, "\n  {difference}"))
+        differences.iter().try_for_each(|difference| write!(f, "\n  {difference}"))
     }
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            seq,
-            step,
-            op,
-            field,
-            ours,
-            theirs,
-        } = self;
+        let Self { seq, step, op, field, ours, theirs } = self;
         let (ours, theirs) = (cell(ours.as_ref()), cell(theirs.as_ref()));
-        write!(
-            f,
-            "{seq} step {step} {op}: {field}: ours {ours}, Xen's {theirs}"
-        )
+        write!(f, "{seq} step {step} {op}: {field}: ours {ours}, Xen's {theirs}")
     }
 }
 
@@ -158,11 +121,7 @@ impl<'a> Judge<'a> {
             excused_steps: 0,
             excused: Vec::new(),
         };
-        Self {
-            excuses,
-            counts: vec![0; excuses.rows().len()],
-            report,
-        }
+        Self { excuses, counts: vec![0; excuses.rows().len()], report }
     }
 
     /// Takes what was found in one compared step of Xen's recording.
@@ -178,20 +137,8 @@ impl<'a> Judge<'a> {
 
     fn found(&mut self, seq: &str, step: u32, op: &str, found: Vec<Leaf>) {
         let mut rows: Vec<usize> = Vec::new();
-        for Leaf {
-            field,
-            ours,
-            theirs,
-        } in found
-        {
-            let difference = Difference {
-                seq: seq.into(),
-                step,
-                op: op.into(),
-                field,
-                ours,
-                theirs,
-            };
+        for Leaf { field, ours, theirs } in found {
+            let difference = Difference { seq: seq.into(), step, op: op.into(), field, ours, theirs };
             match self.excuses.find(&difference) {
                 Some(row) => rows.push(row),
                 None => self.report.differences.push(difference),
@@ -202,19 +149,9 @@ impl<'a> Judge<'a> {
     }
 
     pub fn finish(mut self) -> Report {
-        let needed = self
-            .excuses
-            .rows()
-            .iter()
-            .zip(self.counts)
-            .filter(|(_, steps)| *steps > 0);
+        let needed = self.excuses.rows().iter().zip(self.counts).filter(|(_, steps)| *steps > 0);
         self.report.excused = needed
-            .map(|(row, steps)| Excused {
-                line: row.line,
-                seq: row.seq.clone(),
-                op: row.op.clone(),
-                steps,
-            })
+            .map(|(row, steps)| Excused { line: row.line, seq: row.seq.clone(), op: row.op.clone(), steps })
             .collect();
         self.report
     }
@@ -225,11 +162,7 @@ mod tests {
     use super::*;
 
     fn report(compared: usize, excused_steps: usize) -> Report {
-        Report {
-            excused_steps,
-            compared,
-            ..Judge::new("r", 100, &Excuses::none()).finish()
-        }
+        Report { excused_steps, compared, ..Judge::new("r", 100, &Excuses::none()).finish() }
     }
 
     #[test]
@@ -255,10 +188,7 @@ mod tests {
             ours: Some(0.into()),
             theirs: Some((-22).into()),
         };
-        assert_eq!(
-            difference.to_string(),
-            "h.send step 4 send: ret: ours 0, Xen's -22"
-        );
+        assert_eq!(difference.to_string(), "h.send step 4 send: ret: ours 0, Xen's -22");
     }
 
     #[test]

@@ -47,18 +47,12 @@ impl Symbols {
 
     /// The named ports: whose, number, name.
     pub fn ports(&self) -> impl Iterator<Item = (InSecond, u32, &str)> {
-        self.ports
-            .iter()
-            .map(|(&(in_second, port), name)| (in_second, port, name.as_str()))
+        self.ports.iter().map(|(&(in_second, port), name)| (in_second, port, name.as_str()))
     }
 
     /// A domain id as outputs have it.
     pub fn domain(&self, id: u16) -> Value {
-        if self.is_second(id) {
-            json!(SECOND)
-        } else {
-            json!(id)
-        }
+        if self.is_second(id) { json!(SECOND) } else { json!(id) }
     }
 }
 
@@ -80,9 +74,7 @@ mod tests {
     #[test]
     fn raw_numbers_take_the_place_of_names() {
         let out = json!({"port": "p1", "port_raw": 25, "vcpu": 0, "remote_dom": "X"});
-        let Value::Object(out) = out else {
-            unreachable!()
-        };
+        let Value::Object(out) = out else { unreachable!() };
         let expected = json!({"port": 25, "vcpu": 0, "remote_dom": "X"});
         assert_eq!(Value::Object(with_raw_numbers(&out)), expected);
     }
@@ -95,9 +87,6 @@ mod tests {
         symbols.name(false, 1, "p1");
         symbols.created(4);
         assert_eq!(symbols.ports().collect::<Vec<_>>(), [(false, 1, "p1")]);
-        assert_eq!(
-            (symbols.domain(4), symbols.domain(3)),
-            (json!("X"), json!(3))
-        );
+        assert_eq!((symbols.domain(4), symbols.domain(3)), (json!("X"), json!(3)));
     }
 }

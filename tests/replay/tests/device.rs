@@ -27,16 +27,9 @@ fn compare(tools: &Tools, name: &str) -> [Report; SETTLES_US.len()] {
     let xen = Recording::load(&stored(name)).unwrap();
     let excuses = Excuses::load(Table::Device).unwrap();
     SETTLES_US.map(|settle_us| {
-        let run = Run {
-            seed: SEED,
-            settle_us: Some(settle_us),
-        };
+        let run = Run { seed: SEED, settle_us: Some(settle_us) };
         let report = compare_device(&xen, &tools.record(&xen, run).unwrap(), &excuses);
-        assert_eq!(
-            report.failure(),
-            None,
-            "with ORACLE_SETTLE_US={settle_us}: {report}"
-        );
+        assert_eq!(report.failure(), None, "with ORACLE_SETTLE_US={settle_us}: {report}");
         report
     })
 }
@@ -46,14 +39,8 @@ fn the_device_programs_print_what_they_printed_on_xen_and_every_excuse_is_needed
     let tools = Tools::build().unwrap();
     let reports: Vec<Report> = thread::scope(|scope| {
         let runs = RECORDINGS.map(|name| scope.spawn(|| compare(&tools, name)));
-        runs.into_iter()
-            .flat_map(|run| run.join().expect("the comparison passes"))
-            .collect()
+        runs.into_iter().flat_map(|run| run.join().expect("the comparison passes")).collect()
     });
     let excuses = Excuses::load(Table::Device).unwrap();
-    assert!(
-        excuses.stale(&reports).is_empty(),
-        "not needed: {:?}",
-        excuses.stale(&reports)
-    );
+    assert!(excuses.stale(&reports).is_empty(), "not needed: {:?}", excuses.stale(&reports));
 }

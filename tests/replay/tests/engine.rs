@@ -27,22 +27,14 @@ fn every_step_of_the_stored_recordings_agrees_or_is_excused() {
         assert_eq!(report.compared, records, "every record is compared");
         reports.push(report);
     }
-    assert!(
-        excuses.stale(&reports).is_empty(),
-        "not needed: {:?}",
-        excuses.stale(&reports)
-    );
+    assert!(excuses.stale(&reports).is_empty(), "not needed: {:?}", excuses.stale(&reports));
 }
 
 #[test]
 fn a_wrong_result_in_a_recording_is_found_where_it_is() {
     let excuses = Excuses::load(Table::Hypercalls).unwrap();
     let mut recording = Recording::load(&stored(RECORDINGS[0].0)).unwrap();
-    let step = recording
-        .steps
-        .iter_mut()
-        .find(|s| s.seq == "h.send" && s.op == "send")
-        .unwrap();
+    let step = recording.steps.iter_mut().find(|s| s.seq == "h.send" && s.op == "send").unwrap();
     step.ret = 0;
     let report = replay_hypercalls(&recording, &excuses).unwrap();
     let found: Vec<_> = report.differences.iter().map(ToString::to_string).collect();
@@ -53,37 +45,20 @@ fn a_wrong_result_in_a_recording_is_found_where_it_is() {
 fn a_wrong_bit_in_a_dump_is_found_where_it_is() {
     let excuses = Excuses::load(Table::Hypercalls).unwrap();
     let mut recording = Recording::load(&stored(RECORDINGS[0].0)).unwrap();
-    let dump = recording
-        .steps
-        .iter_mut()
-        .find(|s| s.seq == "h.inter.loop" && s.step == 6)
-        .unwrap();
+    let dump = recording.steps.iter_mut().find(|s| s.seq == "h.inter.loop" && s.step == 6).unwrap();
     assert_eq!(dump.out["ports"]["p1"]["p"], 1);
     dump.out["ports"]["p1"]["p"] = 0.into();
     let report = replay_hypercalls(&recording, &excuses).unwrap();
     let found: Vec<_> = report.differences.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        found,
-        ["h.inter.loop step 6 dump: ports.p1.p: ours 1, Xen's 0"]
-    );
+    assert_eq!(found, ["h.inter.loop step 6 dump: ports.p1.p: ours 1, Xen's 0"]);
 }
 
 #[test]
 fn a_wrong_port_number_is_found_where_it_is() {
     let excuses = Excuses::load(Table::Hypercalls).unwrap();
     let mut recording = Recording::load(&stored(RECORDINGS[0].0)).unwrap();
-    let last = recording
-        .steps
-        .iter_mut()
-        .rfind(|s| s.op == "alloc_unbound" && s.ret == 0)
-        .unwrap();
+    let last = recording.steps.iter_mut().rfind(|s| s.op == "alloc_unbound" && s.ret == 0).unwrap();
     last.out["port_raw"] = 99.into();
     let report = replay_hypercalls(&recording, &excuses).unwrap();
-    assert!(
-        report
-            .differences
-            .iter()
-            .any(|d| d.field == "port" && d.theirs == Some(99.into())),
-        "{report}"
-    );
+    assert!(report.differences.iter().any(|d| d.field == "port" && d.theirs == Some(99.into())), "{report}");
 }

@@ -69,22 +69,16 @@ pub fn sender(part: Part) -> anyhow::Result<ExitCode> {
 }
 
 fn play(part: &Part, program: fn(&Page) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
-    let page =
-        page::open(part.page).context("the shared page (hint: this is a part of `evtchn demo`)")?;
+    let page = page::open(part.page).context("the shared page (hint: this is a part of `evtchn demo`)")?;
     program(page).map(|()| ExitCode::SUCCESS)
 }
 
 fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let (memory, page) = page::create().context("the shared page")?;
-    page.milliseconds
-        .store(u64::from(args.seconds) * 1000, SeqCst);
+    page.milliseconds.store(u64::from(args.seconds) * 1000, SeqCst);
     let programs = [(RECEIVER, "demo-receiver"), (SENDER, "demo-sender")]
         .map(|(domain, command)| program(domain, command, &page::name(&memory)));
-    let config = Config {
-        programs: programs.into(),
-        vcpus: 1,
-        levels: Levels::default(),
-    };
+    let config = Config { programs: programs.into(), vcpus: 1, levels: Levels::default() };
     match evtchn_launch::run(&config)? {
         Ending::Exited(0) => {}
         // It has said why.
@@ -97,14 +91,8 @@ fn demo(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// This same binary, as another command.
 fn program(domain: u32, command: &str, page: &str) -> Program {
-    let argv = ["/proc/self/exe", command, "--page", page]
-        .map(OsString::from)
-        .into();
-    Program {
-        domain,
-        argv,
-        virqs: Vec::new(),
-    }
+    let argv = ["/proc/self/exe", command, "--page", page].map(OsString::from).into();
+    Program { domain, argv, virqs: Vec::new() }
 }
 
 fn print(report: &Report, json: bool) -> anyhow::Result<()> {
@@ -154,11 +142,6 @@ mod tests {
         page.flood.raise(3);
         let report = Report::new(page);
         assert_eq!((report.lost, report.flood.account.lost), (1, 1));
-        assert!(
-            verdict(&report)
-                .unwrap_err()
-                .to_string()
-                .starts_with("1 events were lost")
-        );
+        assert!(verdict(&report).unwrap_err().to_string().starts_with("1 events were lost"));
     }
 }

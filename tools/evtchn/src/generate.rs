@@ -27,9 +27,7 @@ pub struct Man {
 pub fn completions(args: Completions, command: Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut visible(&command), "evtchn", &mut script);
-    std::io::stdout()
-        .write_all(&script)
-        .context("completions")?;
+    std::io::stdout().write_all(&script).context("completions")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -43,12 +41,8 @@ pub fn man(args: Man, command: Command) -> anyhow::Result<ExitCode> {
 
 /// The command without its hidden subcommands, which the completions would offer.
 fn visible(command: &Command) -> Command {
-    let subcommands = command
-        .get_subcommands()
-        .filter(|subcommand| !subcommand.is_hide_set());
-    Command::new("evtchn")
-        .version(env!("CARGO_PKG_VERSION"))
-        .subcommands(subcommands.cloned())
+    let subcommands = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
+    Command::new("evtchn").version(env!("CARGO_PKG_VERSION")).subcommands(subcommands.cloned())
 }
 
 #[cfg(test)]

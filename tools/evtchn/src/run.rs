@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use evtchn_abi::Virq;
-use evtchn_launch::{Config, Ending, Levels, LinuxLevel, Program, PeriodicVirq, XenLevel};
+use evtchn_launch::{Config, Ending, Levels, LinuxLevel, PeriodicVirq, Program, XenLevel};
 
 /// Runs programs with a working /dev/xen/evtchn.
 ///
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn programs_are_separated_by_and() {
-        let parsed = parse(&["--domain", "1", "--", "a", "--x", "--and", "--domain", "2", "b", "--domain", "3"]);
+        let parsed =
+            parse(&["--domain", "1", "--", "a", "--x", "--and", "--domain", "2", "b", "--domain", "3"]);
         assert_eq!(parsed.len(), 2);
         assert_eq!((parsed[0].domain, &parsed[0].argv[..]), (1, &["a".into(), "--x".into()][..]));
         assert_eq!((parsed[1].domain, parsed[1].argv.len()), (2, 3));
@@ -128,7 +129,15 @@ mod tests {
 
     #[test]
     fn a_virq_has_a_number_and_a_period() {
-        assert_eq!(periodic_virq("3@500"), Ok(PeriodicVirq { virq: Virq(3), every: Duration::from_millis(500) }));
-        assert!(periodic_virq("3").is_err() && periodic_virq("3@0").is_err() && periodic_virq("x@1").is_err() && periodic_virq("3@x").is_err());
+        assert_eq!(
+            periodic_virq("3@500"),
+            Ok(PeriodicVirq { virq: Virq(3), every: Duration::from_millis(500) })
+        );
+        assert!(
+            periodic_virq("3").is_err()
+                && periodic_virq("3@0").is_err()
+                && periodic_virq("x@1").is_err()
+                && periodic_virq("3@x").is_err()
+        );
     }
 }

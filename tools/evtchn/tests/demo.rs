@@ -10,12 +10,7 @@ use serde_json::Value;
 
 fn demo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evtchn"));
-    command
-        .arg("demo")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.arg("demo").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -24,29 +19,20 @@ fn json(output: &Output) -> Value {
 }
 
 fn count(traffic: &Value, name: &str) -> u64 {
-    traffic[name]
-        .as_u64()
-        .unwrap_or_else(|| panic!("no {name} in {traffic}"))
+    traffic[name].as_u64().unwrap_or_else(|| panic!("no {name} in {traffic}"))
 }
 
 #[test]
 fn every_event_is_delivered_or_coalesced() {
     let output = demo(&["--seconds", "1", "--json"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(
-        String::from_utf8_lossy(&output.stderr),
-        "",
-        "no progress without a terminal"
-    );
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "no progress without a terminal");
     let report = json(&output);
     assert_eq!(count(&report, "lost"), 0);
     assert_eq!(report["complete"], true);
     for traffic in [&report["ping_pong"], &report["flood"]] {
         assert!(count(traffic, "sent") > 0);
-        assert_eq!(
-            count(traffic, "sent"),
-            count(traffic, "delivered") + count(traffic, "coalesced")
-        );
+        assert_eq!(count(traffic, "sent"), count(traffic, "delivered") + count(traffic, "coalesced"));
     }
 }
 
@@ -67,10 +53,7 @@ fn taking_turns_coalesces_nothing_and_takes_longer_there_and_back() {
 fn people_get_a_table_and_the_next_step() {
     let output = demo(&["--seconds", "1"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.contains("events sent") && text.contains("p99.9"),
-        "{text}"
-    );
+    assert!(text.contains("events sent") && text.contains("p99.9"), "{text}");
     assert!(text.contains("evtchn run -- ./program"), "{text}");
 }
 
@@ -85,10 +68,7 @@ fn a_demo_whose_receiver_is_killed_fails() {
     // Whether an event was lost depends on what the receiver was doing.
     assert_eq!(json(&output)["complete"], false);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        complaint.starts_with("evtchn: demo: ") && complaint.contains("hint"),
-        "{complaint}"
-    );
+    assert!(complaint.starts_with("evtchn: demo: ") && complaint.contains("hint"), "{complaint}");
 }
 
 /// The demo's receiving program, once it runs.
@@ -97,9 +77,7 @@ fn receiver_of(demo: &Child) -> Pid {
     while start.elapsed() < Duration::from_secs(10) {
         let found = descendants(demo.id() as i32).into_iter().find(|&process| {
             let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-            words
-                .split(|&byte| byte == 0)
-                .any(|word| word == b"demo-receiver")
+            words.split(|&byte| byte == 0).any(|word| word == b"demo-receiver")
         });
         if let Some(pid) = found.and_then(Pid::from_raw) {
             return pid;
@@ -110,10 +88,7 @@ fn receiver_of(demo: &Child) -> Pid {
 }
 
 fn descendants(process: i32) -> Vec<i32> {
-    let list =
-        fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    let list = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     let children = list.split_whitespace().filter_map(|word| word.parse().ok());
-    children
-        .flat_map(|child| [vec![child], descendants(child)].concat())
-        .collect()
+    children.flat_map(|child| [vec![child], descendants(child)].concat()).collect()
 }

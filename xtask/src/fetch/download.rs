@@ -48,39 +48,16 @@ impl Tool {
         });
         match self {
             Self::AptHelper => command
-                .args([
-                    "-q",
-                    "-o",
-                    "APT::Sandbox::User=root",
-                    "-o",
-                    "Acquire::Retries=0",
-                ])
-                .args([
-                    "-o",
-                    &format!("Acquire::http::Timeout={TIMEOUT}"),
-                    "download-file",
-                    url,
-                ])
+                .args(["-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=0"])
+                .args(["-o", &format!("Acquire::http::Timeout={TIMEOUT}"), "download-file", url])
                 .arg(to),
             Self::Curl => command
-                .args([
-                    "--fail",
-                    "--silent",
-                    "--show-error",
-                    "--location",
-                    "--connect-timeout",
-                    TIMEOUT,
-                ])
+                .args(["--fail", "--silent", "--show-error", "--location", "--connect-timeout", TIMEOUT])
                 .args(["--speed-limit", "1", "--speed-time", TIMEOUT, "--output"])
                 .arg(to)
                 .arg(url),
             Self::Wget => command
-                .args([
-                    "--no-verbose",
-                    "--tries=1",
-                    &format!("--timeout={TIMEOUT}"),
-                    "-O",
-                ])
+                .args(["--no-verbose", "--tries=1", &format!("--timeout={TIMEOUT}"), "-O"])
                 .arg(to)
                 .arg(url),
         };
@@ -148,27 +125,10 @@ fn attempt(tool: Tool, url: &str, to: &Path) -> io::Result<Result<(), Failure>> 
 
 fn apt_download(package: &str, to: &Path) -> Result<PathBuf, Failure> {
     let mut apt = Command::new("apt-get");
-    apt.args([
-        "-q",
-        "-o",
-        "APT::Sandbox::User=root",
-        "-o",
-        "Acquire::Retries=0",
-    ]);
-    apt.args([
-        "-o",
-        &format!("Acquire::http::Timeout={TIMEOUT}"),
-        "download",
-        package,
-    ]);
-    let output = apt
-        .env("LC_ALL", "C")
-        .current_dir(to)
-        .output()
-        .map_err(|_| Failure::NoTool)?;
-    let file = fs::read_dir(to)
-        .ok()
-        .and_then(|mut files| Some(files.next()?.ok()?.path()));
+    apt.args(["-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=0"]);
+    apt.args(["-o", &format!("Acquire::http::Timeout={TIMEOUT}"), "download", package]);
+    let output = apt.env("LC_ALL", "C").current_dir(to).output().map_err(|_| Failure::NoTool)?;
+    let file = fs::read_dir(to).ok().and_then(|mut files| Some(files.next()?.ok()?.path()));
     match file {
         Some(file) if output.status.success() => Ok(file),
         _ => Err(classify(&String::from_utf8_lossy(&output.stderr))),
@@ -177,10 +137,7 @@ fn apt_download(package: &str, to: &Path) -> Result<PathBuf, Failure> {
 
 /// What a tool's complaint means. All print the number of the HTTP status; apt says in words that it does not know a package.
 fn classify(complaint: &str) -> Failure {
-    if ["404", "was not found", "Unable to locate"]
-        .iter()
-        .any(|words| complaint.contains(words))
-    {
+    if ["404", "was not found", "Unable to locate"].iter().any(|words| complaint.contains(words)) {
         return Failure::NotFound;
     }
     let line = complaint
@@ -207,8 +164,7 @@ mod tests {
 
     #[test]
     fn any_other_complaint_is_kept_as_the_reason() {
-        let complaint =
-            "E: Failed to fetch http://h/f  Could not resolve 'h'\nE: Download Failed\n";
+        let complaint = "E: Failed to fetch http://h/f  Could not resolve 'h'\nE: Download Failed\n";
         assert_eq!(
             classify(complaint),
             Failure::Unreachable("E: Failed to fetch http://h/f  Could not resolve 'h'".to_owned())
@@ -220,12 +176,7 @@ mod tests {
     fn a_place_that_does_not_answer_is_asked_once() {
         let mut downloader = Downloader::default();
         let reason = Failure::Unreachable("down".to_owned());
-        downloader
-            .dead
-            .insert("http://h/debian".to_owned(), reason.clone());
-        assert_eq!(
-            downloader.get("http://h/debian", "f", Path::new("/nonexistent/f")),
-            Err(reason)
-        );
+        downloader.dead.insert("http://h/debian".to_owned(), reason.clone());
+        assert_eq!(downloader.get("http://h/debian", "f", Path::new("/nonexistent/f")), Err(reason));
     }
 }

@@ -34,11 +34,7 @@ pub struct Args {
 
 /// Gets all packages and unpacks them; says which are missing and why.
 pub fn run(args: &Args) -> Result<()> {
-    let missing = if env::consts::ARCH == "x86_64" {
-        fetch()?
-    } else {
-        vec![other_machine()]
-    };
+    let missing = if env::consts::ARCH == "x86_64" { fetch()? } else { vec![other_machine()] };
     for line in &missing {
         eprintln!("fetch: {line}");
     }
@@ -93,72 +89,44 @@ impl Store {
     }
 
     fn cached(&self, candidate: &Candidate) -> PathBuf {
-        self.folder
-            .join("cache")
-            .join(format!("{}.deb", candidate.sha256))
+        self.folder.join("cache").join(format!("{}.deb", candidate.sha256))
     }
 
     /// A name in the cache for something unfinished, not used by another process.
     fn scratch(&self, name: &str) -> PathBuf {
-        self.folder
-            .join("cache")
-            .join(format!("{name}.{}.part", process::id()))
+        self.folder.join("cache").join(format!("{name}.{}.part", process::id()))
     }
 
     /// The best candidate of a package that is in the cache and intact.
     fn in_cache<'a>(&self, package: &'a Package) -> Option<&'a Candidate> {
-        package
-            .candidates
-            .iter()
-            .find(|candidate| verify(&self.cached(candidate), candidate).is_ok())
+        package.candidates.iter().find(|candidate| verify(&self.cached(candidate), candidate).is_ok())
     }
 
     fn is_complete(&self, table: &Table) -> bool {
         let manifest = fs::read_to_string(self.manifest()).unwrap_or_default();
-        let unpacked =
-            |candidate: &Candidate| manifest.lines().any(|line| line == candidate.sha256);
-        self.root().is_dir()
-            && table
-                .packages
-                .iter()
-                .all(|package| package.candidates.iter().any(unpacked))
+        let unpacked = |candidate: &Candidate| manifest.lines().any(|line| line == candidate.sha256);
+        self.root().is_dir() && table.packages.iter().all(|package| package.candidates.iter().any(unpacked))
     }
 
     /// Downloads and unpacks; answers with a line for each package that could not be had.
     fn fill(&self, table: &Table) -> Result<Vec<String>> {
-        let prepare = || {
-            format!(
-                "cannot use {} (EVTCHN_DEBIAN_DIR names another folder)",
-                self.folder.display()
-            )
-        };
+        let prepare =
+            || format!("cannot use {} (EVTCHN_DEBIAN_DIR names another folder)", self.folder.display());
         fs::create_dir_all(self.folder.join("cache")).with_context(prepare)?;
         let lock = File::create(self.folder.join("lock")).with_context(prepare)?;
         flock(&lock, FlockOperation::LockExclusive).with_context(prepare)?;
         let (found, missing) = self.collect(table);
         self.unpack(&found)?;
-        println!(
-            "fetch: {} below {}",
-            count(found.len(), "package"),
-            self.root().display()
-        );
+        println!("fetch: {} below {}", count(found.len(), "package"), self.root().display());
         Ok(missing)
     }
 
     fn collect<'a>(&self, table: &'a Table) -> (Vec<&'a Candidate>, Vec<String>) {
-        let mut search = Search {
-            store: self,
-            sources: Sources::new(&table.snapshot),
-            downloader: Downloader::default(),
-        };
+        let mut search =
+            Search { store: self, sources: Sources::new(&table.snapshot), downloader: Downloader::default() };
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for (index, package) in table.packages.iter().enumerate() {
-            progress(&format!(
-                "fetch: [{}/{}] {}",
-                index + 1,
-                table.packages.len(),
-                package.name
-            ));
+            progress(&format!("fetch: [{}/{}] {}", index + 1, table.packages.len(), package.name));
             match search.find(package) {
                 Ok(candidate) => found.push(candidate),
                 Err(reason) => missing.push(format!("{}: {reason}", package.name)),
@@ -169,20 +137,12 @@ impl Store {
     }
 
     fn unpack(&self, found: &[&Candidate]) -> Result<()> {
-        let manifest: String = found
-            .iter()
-            .map(|candidate| format!("{}\n", candidate.sha256))
-            .collect();
-        if self.root().is_dir()
-            && fs::read_to_string(self.manifest()).is_ok_and(|old| old == manifest)
-        {
+        let manifest: String = found.iter().map(|candidate| format!("{}\n", candidate.sha256)).collect();
+        if self.root().is_dir() && fs::read_to_string(self.manifest()).is_ok_and(|old| old == manifest) {
             return Ok(());
         }
         let _ = fs::remove_file(self.manifest());
-        let debs: Vec<PathBuf> = found
-            .iter()
-            .map(|candidate| self.cached(candidate))
-            .collect();
+        let debs: Vec<PathBuf> = found.iter().map(|candidate| self.cached(candidate)).collect();
         unpack::unpack_all(debs.iter().map(PathBuf::as_path), &self.root())?;
         fs::write(self.manifest(), manifest).context("cannot write the manifest")
     }
@@ -232,9 +192,7 @@ impl Search<'_> {
         let folder = self.store.scratch(&candidate.sha256);
         fs::create_dir(&folder)?;
         let file = self.downloader.by_apt(name, &candidate.version, &folder);
-        let kept = file
-            .map_err(Into::into)
-            .and_then(|file| self.keep(candidate, &file));
+        let kept = file.map_err(Into::into).and_then(|file| self.keep(candidate, &file));
         fs::remove_dir_all(&folder)?;
         kept
     }
@@ -261,11 +219,8 @@ impl Search<'_> {
         let Some(base) = self.sources.bases(candidate).into_iter().next() else {
             return String::new();
         };
-        let listed = self
-            .downloader
-            .get(&base, &format!("{pool}/"), &page)
-            .ok()
-            .and_then(|()| fs::read(&page).ok());
+        let listed =
+            self.downloader.get(&base, &format!("{pool}/"), &page).ok().and_then(|()| fs::read(&page).ok());
         let _ = fs::remove_file(&page);
         let versions = listed
             .map(|text| listed_versions(&String::from_utf8_lossy(&text), &package.name))
@@ -273,48 +228,26 @@ impl Search<'_> {
         if versions.is_empty() {
             String::new()
         } else {
-            format!(
-                "; the archive has {}: update the table",
-                versions.join(", ")
-            )
+            format!("; the archive has {}: update the table", versions.join(", "))
         }
     }
 }
 
 /// Versions of `name` in an archive's listing of a folder.
 fn listed_versions(page: &str, name: &str) -> Vec<String> {
-    let links = page
-        .split("href=\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next());
-    let file = |link: &str| {
-        Some(
-            link.strip_prefix(name)?
-                .strip_prefix('_')?
-                .strip_suffix("_amd64.deb")?
-                .to_owned(),
-        )
-    };
-    links
-        .filter_map(|link| file(&link.replace("%2b", "+")))
-        .collect()
+    let links = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let file =
+        |link: &str| Some(link.strip_prefix(name)?.strip_prefix('_')?.strip_suffix("_amd64.deb")?.to_owned());
+    links.filter_map(|link| file(&link.replace("%2b", "+"))).collect()
 }
 
 /// Checks length and SHA-256 of a file.
 fn verify(file: &Path, candidate: &Candidate) -> Result<()> {
     let length = fs::metadata(file)?.len();
-    ensure!(
-        length == candidate.size,
-        "{length} bytes, {} expected",
-        candidate.size
-    );
+    ensure!(length == candidate.size, "{length} bytes, {} expected", candidate.size);
     let digest = Sha256::digest(fs::read(file)?);
     let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    ensure!(
-        hash == candidate.sha256,
-        "SHA-256 {hash}, {} expected",
-        candidate.sha256
-    );
+    ensure!(hash == candidate.sha256, "SHA-256 {hash}, {} expected", candidate.sha256);
     Ok(())
 }
 
@@ -336,13 +269,7 @@ mod tests {
 
     fn abc() -> Candidate {
         let [version, archive, path] = ["1", "debian", "pool/a.deb"].map(str::to_owned);
-        Candidate {
-            version,
-            size: 3,
-            sha256: ABC.to_owned(),
-            archive,
-            path,
-        }
+        Candidate { version, size: 3, sha256: ABC.to_owned(), archive, path }
     }
 
     fn scratch(name: &str) -> PathBuf {
@@ -353,14 +280,8 @@ mod tests {
     }
 
     fn table() -> Table {
-        let package = Package {
-            name: "a".to_owned(),
-            candidates: vec![abc()],
-        };
-        Table {
-            snapshot: "S".to_owned(),
-            packages: vec![package],
-        }
+        let package = Package { name: "a".to_owned(), candidates: vec![abc()] };
+        Table { snapshot: "S".to_owned(), packages: vec![package] }
     }
 
     #[test]

@@ -43,14 +43,9 @@ impl Table {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let mut table = Self {
-            snapshot: String::new(),
-            packages: Vec::new(),
-        };
+        let mut table = Self { snapshot: String::new(), packages: Vec::new() };
         for (number, line) in text.lines().enumerate() {
-            table
-                .line(line)
-                .with_context(|| format!("line {}", number + 1))?;
+            table.line(line).with_context(|| format!("line {}", number + 1))?;
         }
         ensure!(!table.snapshot.is_empty(), "no snapshot line");
         Ok(table)
@@ -64,21 +59,9 @@ impl Table {
             ["snapshot", moment] => self.snapshot = moment.to_owned(),
             [name, version, size, sha256, archive, path] => {
                 ensure!(is_sha256(sha256), "{name}: not a SHA-256: {sha256}");
-                let size = size
-                    .parse()
-                    .with_context(|| format!("{name}: size {size}"))?;
-                let [version, sha256, archive, path] =
-                    [version, sha256, archive, path].map(str::to_owned);
-                self.add(
-                    name,
-                    Candidate {
-                        version,
-                        size,
-                        sha256,
-                        archive,
-                        path,
-                    },
-                );
+                let size = size.parse().with_context(|| format!("{name}: size {size}"))?;
+                let [version, sha256, archive, path] = [version, sha256, archive, path].map(str::to_owned);
+                self.add(name, Candidate { version, size, sha256, archive, path });
             }
             _ => bail!("six fields expected"),
         }
@@ -86,25 +69,15 @@ impl Table {
     }
 
     fn add(&mut self, name: &str, candidate: Candidate) {
-        match self
-            .packages
-            .iter_mut()
-            .find(|package| package.name == name)
-        {
+        match self.packages.iter_mut().find(|package| package.name == name) {
             Some(package) => package.candidates.push(candidate),
-            None => self.packages.push(Package {
-                name: name.to_owned(),
-                candidates: vec![candidate],
-            }),
+            None => self.packages.push(Package { name: name.to_owned(), candidates: vec![candidate] }),
         }
     }
 }
 
 fn is_sha256(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 #[cfg(test)]
@@ -116,18 +89,8 @@ mod tests {
     #[test]
     fn the_built_in_table_parses_and_names_the_library_under_test() {
         let table = Table::bookworm().unwrap();
-        assert!(
-            table
-                .packages
-                .iter()
-                .any(|package| package.name == "libxenevtchn1")
-        );
-        assert!(
-            table
-                .packages
-                .iter()
-                .all(|package| !package.candidates.is_empty())
-        );
+        assert!(table.packages.iter().any(|package| package.name == "libxenevtchn1"));
+        assert!(table.packages.iter().all(|package| !package.candidates.is_empty()));
     }
 
     #[test]
@@ -136,21 +99,14 @@ mod tests {
             "snapshot S\na 2 10 {HASH} debian-security p/a2\nb 1 10 {HASH} debian p/b\na 1 10 {HASH} debian p/a1\n"
         );
         let table = Table::parse(&text).unwrap();
-        let versions: Vec<_> = table.packages[0]
-            .candidates
-            .iter()
-            .map(|candidate| candidate.version.as_str())
-            .collect();
+        let versions: Vec<_> =
+            table.packages[0].candidates.iter().map(|candidate| candidate.version.as_str()).collect();
         assert_eq!((table.packages.len(), versions), (2, vec!["2", "1"]));
     }
 
     #[test]
     fn a_damaged_hash_or_a_missing_field_is_refused_with_its_line() {
-        for bad in [
-            "a 1 10 0c24 debian p/a",
-            "a 1 10",
-            "a 1 ten HASH debian p/a",
-        ] {
+        for bad in ["a 1 10 0c24 debian p/a", "a 1 10", "a 1 ten HASH debian p/a"] {
             let text = format!("snapshot S\n{}\n", bad.replace("HASH", HASH));
             let error = format!("{:#}", Table::parse(&text).unwrap_err());
             assert!(error.starts_with("line 2"), "{error}");

@@ -40,12 +40,7 @@ fn make_root(root: &Path) -> io::Result<()> {
 }
 
 fn unpack(deb: &Path, root: &Path) -> Result<()> {
-    match Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(deb)
-        .stdout(Stdio::piped())
-        .spawn()
-    {
+    match Command::new("dpkg-deb").arg("--fsys-tarfile").arg(deb).stdout(Stdio::piped()).spawn() {
         Ok(mut dpkg) => {
             let archive = dpkg.stdout.take().context("dpkg-deb has no output")?;
             let extracted = tar(root, archive.into());
@@ -74,22 +69,10 @@ fn tar(root: &Path, archive: Stdio) -> Result<()> {
 fn run_tar(root: &Path, archive: &str, input: Stdio) -> Result<()> {
     let mut command = Command::new("tar");
     command
-        .args([
-            "--extract",
-            "--keep-directory-symlink",
-            "--no-same-owner",
-            "--directory",
-        ])
+        .args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--directory"])
         .arg(root)
         .args(["--file", archive]);
-    ensure!(
-        command
-            .stdin(input)
-            .status()
-            .context("cannot start tar")?
-            .success(),
-        "tar failed"
-    );
+    ensure!(command.stdin(input).status().context("cannot start tar")?.success(), "tar failed");
     Ok(())
 }
 
@@ -101,16 +84,12 @@ fn data_member(mut deb: File) -> Result<impl Read> {
     ensure!(&magic == b"!<arch>\n", "not a Debian package");
     let mut header = [0; 60];
     while deb.read_exact(&mut header).is_ok() {
-        let length: u64 = std::str::from_utf8(&header[48..58])?
-            .trim()
-            .parse()
-            .context("damaged member header")?;
+        let length: u64 =
+            std::str::from_utf8(&header[48..58])?.trim().parse().context("damaged member header")?;
         if header.starts_with(b"data.tar") {
             return Ok(deb.take(length));
         }
-        deb.seek(SeekFrom::Current(i64::try_from(
-            length.next_multiple_of(2),
-        )?))?;
+        deb.seek(SeekFrom::Current(i64::try_from(length.next_multiple_of(2))?))?;
     }
     bail!("no data in the package")
 }

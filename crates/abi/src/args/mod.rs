@@ -19,8 +19,8 @@ mod status;
 mod vcpu;
 
 pub use channel::{
-    AllocUnbound, BIND_PIRQ_WILL_SHARE, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq,
-    Close, Reset, Send, Unmask,
+    AllocUnbound, BIND_PIRQ_WILL_SHARE, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, Reset,
+    Send, Unmask,
 };
 pub use compat::EvtchnOp;
 pub use domctl::{DomctlHeader, DomctlSetVirqHandler, DomctlSubscribe};

@@ -29,12 +29,7 @@ c_struct! {
 
 impl From<SchedPoll32> for SchedPoll {
     fn from(poll: SchedPoll32) -> Self {
-        Self {
-            ports: poll.ports.into(),
-            nr_ports: poll.nr_ports,
-            pad: [0; 4],
-            timeout: poll.timeout,
-        }
+        Self { ports: poll.ports.into(), nr_ports: poll.nr_ports, pad: [0; 4], timeout: poll.timeout }
     }
 }
 

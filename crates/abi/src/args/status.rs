@@ -79,10 +79,7 @@ impl Status {
         Some(match self.status {
             ChannelStatus::CLOSED => StatusKind::Closed,
             ChannelStatus::UNBOUND => StatusKind::Unbound { dom: self.u.dom() },
-            ChannelStatus::INTERDOMAIN => StatusKind::Interdomain {
-                dom: self.u.dom(),
-                port: self.u.port(),
-            },
+            ChannelStatus::INTERDOMAIN => StatusKind::Interdomain { dom: self.u.dom(), port: self.u.port() },
             ChannelStatus::PIRQ => StatusKind::Pirq(self.u.pirq()),
             ChannelStatus::VIRQ => StatusKind::Virq(self.u.virq()),
             ChannelStatus::IPI => StatusKind::Ipi,

@@ -53,10 +53,6 @@ c_struct! {
 
 impl From<VcpuSetSingleshotTimer32> for VcpuSetSingleshotTimer {
     fn from(timer: VcpuSetSingleshotTimer32) -> Self {
-        Self {
-            timeout_abs_ns: timer.timeout_abs_ns,
-            flags: timer.flags,
-            pad: [0; 4],
-        }
+        Self { timeout_abs_ns: timer.timeout_abs_ns, flags: timer.flags, pad: [0; 4] }
     }
 }

@@ -55,32 +55,16 @@ struct Table(Vec<Expected>);
 
 impl Table {
     fn push(&mut self, kind: Kind, name: String, expression: String, value: u64) {
-        self.0.push(Expected {
-            kind,
-            name,
-            expression,
-            value,
-            guard: None,
-        });
+        self.0.push(Expected { kind, name, expression, value, guard: None });
     }
 
     fn size(&mut self, tag: &str, value: usize) {
-        self.push(
-            Kind::Size,
-            tag.to_owned(),
-            format!("sizeof(struct {tag})"),
-            value as u64,
-        );
+        self.push(Kind::Size, tag.to_owned(), format!("sizeof(struct {tag})"), value as u64);
     }
 
     fn offset(&mut self, tag: &str, field: &str, value: usize) {
         let expression = format!("offsetof(struct {tag}, {field})");
-        self.push(
-            Kind::Offset,
-            format!("{tag}.{field}"),
-            expression,
-            value as u64,
-        );
+        self.push(Kind::Offset, format!("{tag}.{field}"), expression, value as u64);
     }
 
     fn value(&mut self, name: &str, value: impl Into<u64>) {
@@ -91,24 +75,14 @@ impl Table {
     fn length(&mut self, tag: &str, field: &str, value: u32) {
         let array = format!("((struct {tag} *)0)->{field}");
         let expression = format!("sizeof({array}) / sizeof({array}[0])");
-        self.push(
-            Kind::Value,
-            format!("length:{tag}.{field}"),
-            expression,
-            value.into(),
-        );
+        self.push(Kind::Value, format!("length:{tag}.{field}"), expression, value.into());
     }
 
     fn fields<A: CStruct>(&mut self) {
         for field in A::FIELDS.iter().filter(|field| field.name != "pad") {
             self.offset(A::C_NAME, field.name, field.offset);
             let member = format!("sizeof(((struct {} *)0)->{})", A::C_NAME, field.name);
-            self.push(
-                Kind::Size,
-                format!("{}.{}", A::C_NAME, field.name),
-                member,
-                field.size as u64,
-            );
+            self.push(Kind::Size, format!("{}.{}", A::C_NAME, field.name), member, field.size as u64);
         }
     }
 
@@ -174,18 +148,12 @@ fn domids(table: &mut Table) {
 
 fn flags(table: &mut Table) {
     table.value("BIND_PIRQ__WILL_SHARE", args::BIND_PIRQ_WILL_SHARE);
-    table.value(
-        "XENIRQSTAT_needs_eoi",
-        args::PhysdevIrqStatusQuery::NEEDS_EOI,
-    );
+    table.value("XENIRQSTAT_needs_eoi", args::PhysdevIrqStatusQuery::NEEDS_EOI);
     table.value("XENIRQSTAT_shared", args::PhysdevIrqStatusQuery::SHARED);
     table.value("VCPU_SSHOTTMR_future", args::VcpuSetSingleshotTimer::FUTURE);
     table.value("XEN_HVM_CPUID_UPCALL_VECTOR", CPUID_UPCALL_VECTOR);
     table.value("HVM_PARAM_CALLBACK_TYPE_GSI", CallbackVia::TYPE_GSI);
-    table.value(
-        "HVM_PARAM_CALLBACK_TYPE_PCI_INTX",
-        CallbackVia::TYPE_PCI_INTX,
-    );
+    table.value("HVM_PARAM_CALLBACK_TYPE_PCI_INTX", CallbackVia::TYPE_PCI_INTX);
     table.value("HVM_PARAM_CALLBACK_TYPE_VECTOR", CallbackVia::TYPE_VECTOR);
 }
 
@@ -202,12 +170,7 @@ fn fifo(table: &mut Table) {
     table.value("EVTCHN_FIFO_LINK_MASK", fifo::LINK_MASK);
     table.value("EVTCHN_FIFO_NR_CHANNELS", fifo::NR_CHANNELS);
     let word = "sizeof(event_word_t)".to_owned();
-    table.push(
-        Kind::Size,
-        "event_word_t".to_owned(),
-        word,
-        fifo::WORD_SIZE as u64,
-    );
+    table.push(Kind::Size, "event_word_t".to_owned(), word, fifo::WORD_SIZE as u64);
     let block = "evtchn_fifo_control_block";
     table.size(block, ControlBlock::SIZE);
     table.offset(block, "ready", ControlBlock::READY);
@@ -343,21 +306,12 @@ pub fn ioctls() -> Vec<Expected> {
 }
 
 /// Numbers that only Linux has; Xen never answers with them.
-const LINUX_ONLY: [Errno; 5] = [
-    Errno::ENOTTY,
-    Errno::EFBIG,
-    Errno::ESPIPE,
-    Errno::EPIPE,
-    Errno::ELOOP,
-];
+const LINUX_ONLY: [Errno; 5] = [Errno::ENOTTY, Errno::EFBIG, Errno::ESPIPE, Errno::EPIPE, Errno::ELOOP];
 
 /// The error numbers of `xen/errno.h`.
 pub fn xen_errnos() -> Vec<Expected> {
     let mut table = Table::default();
-    for errno in Errno::ALL
-        .iter()
-        .filter(|errno| !LINUX_ONLY.contains(errno))
-    {
+    for errno in Errno::ALL.iter().filter(|errno| !LINUX_ONLY.contains(errno)) {
         // The prelude's XEN_ERRNO reports them; nothing is to be generated.
         let name = format!("XEN_{}", errno.name().expect("a listed number has a name"));
         table.value(&name, errno.0);

@@ -13,20 +13,16 @@ impl Headers {
     pub fn xen() -> Option<Self> {
         if let Some(folder) = std::env::var_os("EVTCHN_XEN_HEADERS").map(PathBuf::from) {
             let found = folder.join(EVENT_CHANNEL_H).is_file();
-            assert!(
-                found,
-                "EVTCHN_XEN_HEADERS: {} has no {EVENT_CHANNEL_H}",
-                folder.display()
-            );
+            assert!(found, "EVTCHN_XEN_HEADERS: {} has no {EVENT_CHANNEL_H}", folder.display());
             return Some(Self(folder));
         }
-        let fetched = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../target/debian/bookworm/root/usr/include");
-        let found = [fetched, "/usr/include".into()]
-            .into_iter()
-            .find(|f| f.join(EVENT_CHANNEL_H).is_file());
+        let fetched =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debian/bookworm/root/usr/include");
+        let found = [fetched, "/usr/include".into()].into_iter().find(|f| f.join(EVENT_CHANNEL_H).is_file());
         if found.is_none() {
-            SAID_SKIPPED.call_once(|| say("skipped: libxen-dev is not here; `cargo xtask fetch` gets it, or set EVTCHN_XEN_HEADERS"));
+            SAID_SKIPPED.call_once(|| {
+                say("skipped: libxen-dev is not here; `cargo xtask fetch` gets it, or set EVTCHN_XEN_HEADERS")
+            });
         }
         found.map(Self)
     }
@@ -61,7 +57,5 @@ const EVENT_CHANNEL_H: &str = "xen/event_channel.h";
 pub fn say(line: &str) {
     // The test harness holds back what the print macros write, not what is written here.
     let line = format!("headers: {line}\n");
-    std::io::stderr()
-        .write_all(line.as_bytes())
-        .expect("standard error is writable");
+    std::io::stderr().write_all(line.as_bytes()).expect("standard error is writable");
 }

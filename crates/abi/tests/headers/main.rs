@@ -23,10 +23,7 @@ use std::collections::BTreeSet;
 /// Names that some release of the headers lacks, and why.
 const MAY_BE_ABSENT: &[(&str, &str)] = &[
     ("DOMID_ANY", "newer than Xen 4.17"),
-    (
-        "IOCTL_EVTCHN_BIND_STATIC",
-        "newer than Linux 6.1, and never in Xen's copy",
-    ),
+    ("IOCTL_EVTCHN_BIND_STATIC", "newer than Linux 6.1, and never in Xen's copy"),
     ("VIRQ_XENOPROF", "the profiler was dropped in Xen 4.22"),
 ];
 
@@ -45,22 +42,13 @@ fn compare(machine: &str, expected: &[Expected], report: &Report) {
     assert!(wrong.is_empty(), "{machine}: {}", wrong.join("; "));
     say_result(machine, same, &absent);
     absent.retain(|name| !MAY_BE_ABSENT.iter().any(|(known, _)| known == name));
-    assert!(
-        absent.is_empty(),
-        "{machine}: the headers do not define {absent:?}"
-    );
+    assert!(absent.is_empty(), "{machine}: the headers do not define {absent:?}");
 }
 
 fn say_result(machine: &str, same: usize, absent: &BTreeSet<&str>) {
     let list: Vec<_> = absent.iter().copied().collect();
-    let list = if list.is_empty() {
-        "nothing".to_owned()
-    } else {
-        list.join(", ")
-    };
-    say(&format!(
-        "{machine}: {same} numbers agree; not in these headers: {list}"
-    ));
+    let list = if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
+    say(&format!("{machine}: {same} numbers agree; not in these headers: {list}"));
 }
 
 #[test]
@@ -120,10 +108,7 @@ fn nothing_that_the_headers_define_is_left_out() {
         let defines = defines::in_file(&headers.path(file), prefixes);
         assert!(!defines.is_empty(), "{file} defines none of {prefixes:?}");
         for name in defines {
-            assert!(
-                known.contains(&name),
-                "{file} defines {name}, which the crate does not have"
-            );
+            assert!(known.contains(&name), "{file} defines {name}, which the crate does not have");
         }
     }
 }

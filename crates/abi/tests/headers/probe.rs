@@ -95,14 +95,7 @@ impl Report {
             let (key, value) = line.rsplit_once(' ').expect("a line has a number");
             // A 32-bit compiler writes large unsigned numbers as negative ones.
             let value: i64 = value.parse().unwrap_or_else(|e| panic!("{line}: {e}"));
-            (
-                key.to_owned(),
-                if value < 0 {
-                    u64::from(value as u32)
-                } else {
-                    value as u64
-                },
-            )
+            (key.to_owned(), if value < 0 { u64::from(value as u32) } else { value as u64 })
         };
         Self(lines.map(pair).collect())
     }
@@ -121,34 +114,17 @@ pub fn run(name: &str, headers: &Headers, prelude: &Prelude, expected: &[Expecte
 }
 
 /// Compiles the program to 32-bit assembly without any C library, and reads the numbers from there.
-pub fn assemble_32(
-    name: &str,
-    headers: &Headers,
-    prelude: &Prelude,
-    expected: &[Expected],
-) -> Report {
-    let emit =
-        "#define EMIT(key, number) __asm__ volatile (\"->\" key \" %c0\" :: \"i\" (number))\n";
+pub fn assemble_32(name: &str, headers: &Headers, prelude: &Prelude, expected: &[Expected]) -> Report {
+    let emit = "#define EMIT(key, number) __asm__ volatile (\"->\" key \" %c0\" :: \"i\" (number))\n";
     let source = write_source(name, emit, prelude, expected);
     let assembly = source.with_extension("s");
-    compile(
-        &source,
-        &assembly,
-        headers,
-        &["-m32", "-ffreestanding", "-S"],
-    );
+    compile(&source, &assembly, headers, &["-m32", "-ffreestanding", "-S"]);
     let text = std::fs::read_to_string(&assembly).expect("the assembly is text");
-    Report::parse(
-        text.lines()
-            .filter_map(|line| line.trim().strip_prefix("->")),
-    )
+    Report::parse(text.lines().filter_map(|line| line.trim().strip_prefix("->")))
 }
 
 fn write_source(name: &str, emit: &str, prelude: &Prelude, expected: &[Expected]) -> PathBuf {
-    let mut text = format!(
-        "{}{emit}int main(void)\n{{\n{}",
-        prelude.includes, prelude.body
-    );
+    let mut text = format!("{}{emit}int main(void)\n{{\n{}", prelude.includes, prelude.body);
     for item in expected {
         write_statement(&mut text, item).expect("a string takes everything");
     }
@@ -182,9 +158,5 @@ fn compile(source: &Path, target: &Path, headers: &Headers, flags: &[&str]) {
         .output()
         .unwrap_or_else(|e| panic!("{compiler}: {e}"));
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{compiler} {}: {errors}",
-        source.display()
-    );
+    assert!(output.status.success(), "{compiler} {}: {errors}", source.display());
 }

@@ -209,26 +209,17 @@ impl UserArgument for &mut Argument {
 
 /// An argument of 32-bit words.
 pub fn words(words: &[u32]) -> Argument {
-    Argument {
-        bytes: Some(words.iter().flat_map(|word| word.to_le_bytes()).collect()),
-        looks: 0,
-    }
+    Argument { bytes: Some(words.iter().flat_map(|word| word.to_le_bytes()).collect()), looks: 0 }
 }
 
 /// RESTRICT_DOMID's argument.
 pub fn domid(domid: u16) -> Argument {
-    Argument {
-        bytes: Some(domid.to_le_bytes().to_vec()),
-        looks: 0,
-    }
+    Argument { bytes: Some(domid.to_le_bytes().to_vec()), looks: 0 }
 }
 
 /// A pointer to nothing.
 pub fn bad_pointer() -> Argument {
-    Argument {
-        bytes: None,
-        looks: 0,
-    }
+    Argument { bytes: None, looks: 0 }
 }
 
 /// A test file with what the bind lock protects besides, and a level.
@@ -246,12 +237,7 @@ impl Open {
     }
 
     pub fn of(file: TestFile) -> Self {
-        Self {
-            file,
-            restriction: Restriction::NONE,
-            level: Level::Linux7_2,
-            looks: 0,
-        }
+        Self { file, restriction: Restriction::NONE, level: Level::Linux7_2, looks: 0 }
     }
 
     pub fn restricted_to(domain: u16) -> Self {

@@ -67,28 +67,13 @@ impl Machine {
     pub fn new() -> Self {
         let engine = Engine::new(Counter::default());
         let page = Arc::new(HeapPage::new());
-        let config = DomainConfig {
-            max_port: None,
-            ..DomainConfig::guest(1)
-        };
-        for (domain, page) in [
-            (SENDER, Arc::new(HeapPage::new())),
-            (RECEIVER, Arc::clone(&page)),
-        ] {
-            engine
-                .create_domain(domain, config.clone())
-                .expect("a new domain starts");
-            engine
-                .set_shared_info(domain, Some(page))
-                .expect("a domain takes a page");
+        let config = DomainConfig { max_port: None, ..DomainConfig::guest(1) };
+        for (domain, page) in [(SENDER, Arc::new(HeapPage::new())), (RECEIVER, Arc::clone(&page))] {
+            engine.create_domain(domain, config.clone()).expect("a new domain starts");
+            engine.set_shared_info(domain, Some(page)).expect("a domain takes a page");
         }
         let guest = TwoLevel::new(page, &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
-        let mut machine = Self {
-            engine,
-            memory: Memory([0; 64]),
-            ports: Vec::new(),
-            guest,
-        };
+        let mut machine = Self { engine, memory: Memory([0; 64]), ports: Vec::new(), guest };
         machine.ports = (0..BATCH).map(|_| machine.connect()).collect();
         machine.consume();
         machine
@@ -99,9 +84,7 @@ impl Machine {
         let far = self.engine.alloc_unbound(RECEIVER, DomId::SELF, SENDER);
         let far = far.expect("the receiver has room");
         self.guest.bind_to_vcpu(far, VcpuId(0));
-        self.engine
-            .bind_interdomain(SENDER, RECEIVER, far)
-            .expect("the port is free")
+        self.engine.bind_interdomain(SENDER, RECEIVER, far).expect("the port is free")
     }
 
     /// The n-th port of the sender.
@@ -113,15 +96,13 @@ impl Machine {
     #[inline]
     pub fn send(&mut self, port: Port) -> Outcome {
         self.memory.0[8..12].copy_from_slice(&port.0.to_le_bytes());
-        self.engine
-            .event_channel_op(SENDER, Op::SEND.0, 8, &mut self.memory)
+        self.engine.event_channel_op(SENDER, Op::SEND.0, 8, &mut self.memory)
     }
 
     /// An operation that does not exist: what entering costs.
     #[inline]
     pub fn unknown(&mut self) -> Outcome {
-        self.engine
-            .event_channel_op(SENDER, UNKNOWN, 8, &mut self.memory)
+        self.engine.event_channel_op(SENDER, UNKNOWN, 8, &mut self.memory)
     }
 
     /// Sends to the first `count` ports.

@@ -22,9 +22,10 @@ pub(crate) enum Closer {
 /// Whether a port could be closed with the locks that were taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Closed {
+    /// Yes.
     Yes,
-    /// No: its peer is in a domain that is not locked.
-    OtherPeer,
+    /// No: its peer is in this domain, which is not locked.
+    OtherPeer(DomId),
 }
 
 impl<H: Hooks> Engine<H> {
@@ -61,14 +62,15 @@ impl<H: Hooks> Engine<H> {
         let channel = domain.channel(port)?;
         let seen = peer(channel);
         let locked = seen.map_or(Ok(domain), |remote| domains.get(remote))?;
-        if self.close_with(domain, locked, port, closer)? == Closed::Yes {
-            return Ok(());
-        }
-        // Once connected, a port returns to its peer alone, whatever the peer does.
-        let connected = peer(channel).filter(|_| seen.is_none()).ok_or(OpError::WrongState)?;
-        match self.close_with(domain, domains.get(connected)?, port, closer)? {
+        let connected = match self.close_with(domain, locked, port, closer)? {
+            Closed::Yes => return Ok(()),
+            Closed::OtherPeer(_) if seen.is_some() => return Err(OpError::WrongState),
+            Closed::OtherPeer(remote) => domains.get(remote)?,
+        };
+        // From now on the port is connected to that peer or waits for it, whatever the peer does.
+        match self.close_with(domain, connected, port, closer)? {
             Closed::Yes => Ok(()),
-            Closed::OtherPeer => Err(OpError::WrongState),
+            Closed::OtherPeer(_) => Err(OpError::WrongState),
         }
     }
 
@@ -89,8 +91,8 @@ impl<H: Hooks> Engine<H> {
         if !binding.state.in_use() {
             return Err(OpError::WrongState);
         }
-        if peer(channel).is_some_and(|remote| remote != locked.id) {
-            return Ok(Closed::OtherPeer);
+        if let Some(remote) = peer(channel).filter(|&remote| remote != locked.id) {
+            return Ok(Closed::OtherPeer(remote));
         }
         self.undo(domain, locked, channel, locks.own())?;
         domain.free(locks.own(), port, channel);

@@ -96,11 +96,7 @@ fn next_open<P>(domain: &Domain<P>, from: Port) -> Option<Port> {
 }
 
 /// Checks, marks the reset as running, and says where it begins.
-fn start_reset<P>(
-    caller: &Domain<P>,
-    domain: &Domain<P>,
-    resume: bool,
-) -> Result<Port, OpError> {
+fn start_reset<P>(caller: &Domain<P>, domain: &Domain<P>, resume: bool) -> Result<Port, OpError> {
     if !caller.may_act_on(domain) {
         return Err(OpError::NotPermitted);
     }

@@ -17,22 +17,12 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if `dom` does not exist; EINVAL if it is dying; ENOSPC, ENOMEM; and only then EPERM if
     /// the caller may not act on it.
-    pub fn alloc_unbound(
-        &self,
-        caller: DomId,
-        dom: DomId,
-        remote: DomId,
-    ) -> Result<Port, OpError> {
+    pub fn alloc_unbound(&self, caller: DomId, dom: DomId, remote: DomId) -> Result<Port, OpError> {
         let result = self.alloc_unbound_inner(caller, dom, remote);
         self.observed_port(caller, Op::ALLOC_UNBOUND, result)
     }
 
-    fn alloc_unbound_inner(
-        &self,
-        caller: DomId,
-        dom: DomId,
-        remote: DomId,
-    ) -> Result<Port, OpError> {
+    fn alloc_unbound_inner(&self, caller: DomId, dom: DomId, remote: DomId) -> Result<Port, OpError> {
         let domains = self.domains();
         let caller = domains.get(caller)?;
         let domain = domains.named(caller, dom)?;

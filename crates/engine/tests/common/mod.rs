@@ -17,8 +17,7 @@ pub const NOBODY: DomId = DomId(999);
 pub const V0: VcpuId = VcpuId(0);
 
 /// The special ids that name no domain.
-pub const SPECIAL: [DomId; 6] =
-    [DomId::IO, DomId::XEN, DomId::COW, DomId::INVALID, DomId::ANY, DomId::IDLE];
+pub const SPECIAL: [DomId; 6] = [DomId::IO, DomId::XEN, DomId::COW, DomId::INVALID, DomId::ANY, DomId::IDLE];
 
 pub struct TestEnv {
     pub engine: Engine<Recorder>,
@@ -146,7 +145,11 @@ pub fn bit(page: &HeapPage, array: usize, bit: u32) -> bool {
 pub fn set_bit(page: &HeapPage, array: usize, bit: u32, on: bool) {
     let byte = page.u8(array + bit as usize / 8).unwrap();
     let value = 1 << (bit % 8);
-    if on { byte.fetch_or(value, SeqCst) } else { byte.fetch_and(!value, SeqCst) };
+    if on {
+        byte.fetch_or(value, SeqCst)
+    } else {
+        byte.fetch_and(!value, SeqCst)
+    };
 }
 
 pub fn layout(width: Width) -> &'static Layout {

@@ -24,7 +24,12 @@ pub fn fcntl(world: &mut World, call: &mut Trapped<'_>) -> Result<Answer, Answer
     }
 }
 
-fn copy_of(world: &mut World, call: &mut Trapped<'_>, lowest: u64, close_on_exec: bool) -> Result<Answer, Answer> {
+fn copy_of(
+    world: &mut World,
+    call: &mut Trapped<'_>,
+    lowest: u64,
+    close_on_exec: bool,
+) -> Result<Answer, Answer> {
     let file = match world.identify(call, call.int(0) as u32)? {
         Thing::Evtchn(_, file) => file,
         Thing::Other(_) => call.descriptor(call.int(0) as u32).map_err(|_| Answer::Continue)?,

@@ -15,8 +15,7 @@ use crate::trapped::{Answer, Trapped, Unreachable};
 use crate::world::{Thing, World};
 
 /// Commands that the kernel handles before it asks a driver.
-const GENERIC: [u64; 5] =
-    [libc::FIONBIO, libc::FIOASYNC, libc::FIOCLEX, libc::FIONCLEX, FIOQSIZE];
+const GENERIC: [u64; 5] = [libc::FIONBIO, libc::FIOASYNC, libc::FIOCLEX, libc::FIONCLEX, FIOQSIZE];
 const FIOQSIZE: u64 = 0x5460;
 
 /// `ioctl` on any descriptor.
@@ -34,7 +33,12 @@ pub fn ioctl(world: &mut World, call: &mut Trapped<'_>, domain: DomId) -> Result
     }
 }
 
-fn event_channel(world: &mut World, call: &Trapped<'_>, id: PipeId, command: Ioctl) -> Result<Answer, Answer> {
+fn event_channel(
+    world: &mut World,
+    call: &Trapped<'_>,
+    id: PipeId,
+    command: Ioctl,
+) -> Result<Answer, Answer> {
     let file = world.files.get(id).ok_or(Answer::Continue)?;
     let denied = Cell::new(false);
     let argument = Argument { call, address: call.argument(2), denied: &denied };

@@ -162,7 +162,9 @@ fn open(
             let name = program_name(call);
             world.files.open(&world.host, domain, &name, flags)?
         }
-        Node::Evtchn | Node::Privcmd | Node::Gntdev => world.objects.open_device(node, plain).map_err(failed)?,
+        Node::Evtchn | Node::Privcmd | Node::Gntdev => {
+            world.objects.open_device(node, plain).map_err(failed)?
+        }
         Node::XsdKva => return Ok(lowest(world.objects.open_store_page(plain).map_err(failed)?, flags)),
         Node::XsdPort => {
             let port = world.host.store_port(domain).ok_or(Errno::ENOENT)?;

@@ -30,18 +30,13 @@ impl Device {
 
     /// Makes a port that the domain `remote` may bind to.
     pub fn bind_unbound_port(&self, remote: u32) -> anyhow::Result<Port> {
-        let argument = BindUnboundPort {
-            remote_domain: remote,
-        };
+        let argument = BindUnboundPort { remote_domain: remote };
         self.port(Command::BIND_UNBOUND_PORT, argument)
     }
 
     /// Makes a port bound to a port of the domain `remote`. It has an event pending at first.
     pub fn bind_interdomain(&self, remote: u32, remote_port: Port) -> anyhow::Result<Port> {
-        let argument = BindInterdomain {
-            remote_domain: remote,
-            remote_port,
-        };
+        let argument = BindInterdomain { remote_domain: remote, remote_port };
         self.port(Command::BIND_INTERDOMAIN, argument)
     }
 
@@ -62,18 +57,13 @@ impl Device {
     pub fn read(&self) -> anyhow::Result<Port> {
         let mut bytes = [0; 4];
         let count = retry_on_intr(|| rustix::io::read(&self.0, &mut bytes)).context("read")?;
-        anyhow::ensure!(
-            count == bytes.len(),
-            "a read returned {count} bytes of a port"
-        );
+        anyhow::ensure!(count == bytes.len(), "a read returned {count} bytes of a port");
         Ok(Port(u32::from_ne_bytes(bytes)))
     }
 
     /// Unmasks a port.
     pub fn unmask(&self, port: Port) -> anyhow::Result<()> {
-        rustix::io::write(&self.0, &port.0.to_ne_bytes())
-            .map(drop)
-            .context("write")
+        rustix::io::write(&self.0, &port.0.to_ne_bytes()).map(drop).context("write")
     }
 
     fn port(&self, command: Command, argument: impl CStruct) -> anyhow::Result<Port> {
@@ -82,10 +72,7 @@ impl Device {
     }
 
     fn ioctl<S: CStruct>(&self, command: Command, argument: S) -> anyhow::Result<i32> {
-        let call = Call {
-            command,
-            argument: argument.to_bytes(),
-        };
+        let call = Call { command, argument: argument.to_bytes() };
         // SAFETY: the argument has the size that the command word carries, and the driver only reads it.
         unsafe { rustix::ioctl::ioctl(&self.0, call) }
             .map_err(io::Error::from)

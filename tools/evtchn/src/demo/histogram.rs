@@ -40,19 +40,12 @@ impl Histogram {
 
 /// The percentiles of several histograms taken together; `None` if nothing was counted.
 pub fn percentiles(histograms: &[&Histogram]) -> Option<Percentiles> {
-    let counts: Vec<u64> = (0..BUCKETS)
-        .map(|i| histograms.iter().map(|h| h.buckets[i].load(Relaxed)).sum())
-        .collect();
+    let counts: Vec<u64> =
+        (0..BUCKETS).map(|i| histograms.iter().map(|h| h.buckets[i].load(Relaxed)).sum()).collect();
     let max = histograms.iter().map(|h| h.max.load(Relaxed)).max()?;
     let total: u64 = counts.iter().sum();
     let at = |per_ten_thousand| quantile(&counts, total, per_ten_thousand).min(max);
-    (total > 0).then(|| Percentiles {
-        p50: at(5000),
-        p90: at(9000),
-        p99: at(9900),
-        p99_9: at(9990),
-        max,
-    })
+    (total > 0).then(|| Percentiles { p50: at(5000), p90: at(9000), p99: at(9900), p99_9: at(9990), max })
 }
 
 /// The end of the bucket that holds the quantile, so that no duration is made to look shorter.
@@ -67,10 +60,7 @@ fn quantile(counts: &[u64], total: u64, per_ten_thousand: u64) -> u64 {
 }
 
 fn bucket(value: u64) -> usize {
-    let shift = value
-        .checked_ilog2()
-        .unwrap_or(0)
-        .saturating_sub(LINEAR_BITS);
+    let shift = value.checked_ilog2().unwrap_or(0).saturating_sub(LINEAR_BITS);
     let index = (shift as usize) * LINEAR + (value >> shift) as usize;
     index.min(BUCKETS - 1)
 }
@@ -84,10 +74,7 @@ fn last_of(bucket: usize) -> u64 {
 
 #[cfg(test)]
 pub fn empty() -> Histogram {
-    Histogram {
-        max: AtomicU64::new(0),
-        buckets: [const { AtomicU64::new(0) }; BUCKETS],
-    }
+    Histogram { max: AtomicU64::new(0), buckets: [const { AtomicU64::new(0) }; BUCKETS] }
 }
 
 #[cfg(test)]
@@ -101,10 +88,7 @@ mod tests {
             assert_eq!((bucket(first), bucket(last_of(i))), (i, i));
             first = last_of(i) + 1;
         }
-        assert_eq!(
-            (bucket(first), bucket(u64::MAX)),
-            (BUCKETS - 1, BUCKETS - 1)
-        );
+        assert_eq!((bucket(first), bucket(u64::MAX)), (BUCKETS - 1, BUCKETS - 1));
     }
 
     #[test]

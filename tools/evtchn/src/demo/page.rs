@@ -73,9 +73,7 @@ pub const FAILED: u32 = 2;
 
 const SIZE: usize = size_of::<Page>();
 /// Nobody can make it shorter, so no access faults.
-const SEALS: SealFlags = SealFlags::SHRINK
-    .union(SealFlags::GROW)
-    .union(SealFlags::SEAL);
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// Makes a page. The descriptor is inherited by programs.
 pub fn create() -> io::Result<(OwnedFd, &'static Page)> {
@@ -88,10 +86,7 @@ pub fn create() -> io::Result<(OwnedFd, &'static Page)> {
 
 /// The page whose descriptor was inherited.
 pub fn open(descriptor: u32) -> io::Result<&'static Page> {
-    map(File::options()
-        .read(true)
-        .write(true)
-        .open(format!("/proc/self/fd/{descriptor}"))?)
+    map(File::options().read(true).write(true).open(format!("/proc/self/fd/{descriptor}"))?)
 }
 
 /// The argument that names the page to a program.
@@ -103,10 +98,7 @@ pub fn name(memory: &OwnedFd) -> String {
 fn map(memory: impl AsFd) -> io::Result<&'static Page> {
     let sealed = rustix::fs::fcntl_get_seals(&memory)?.contains(SEALS);
     if !sealed || rustix::fs::fstat(&memory)?.st_size != SIZE as i64 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not the demo's page",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the demo's page"));
     }
     // SAFETY: the kernel chooses the address, so no mapping of this process is replaced.
     let address = unsafe {

@@ -18,9 +18,7 @@ pub struct Progress {
 impl Progress {
     /// A line that does not show yet.
     pub fn new() -> Self {
-        Self {
-            next: std::io::stderr().is_terminal().then_some(0),
-        }
+        Self { next: std::io::stderr().is_terminal().then_some(0) }
     }
 
     /// Shows the line, if it is time to.
@@ -29,9 +27,7 @@ impl Progress {
         if self.next.is_some_and(|next| at >= next) {
             self.next = Some(at + INTERVAL);
             let left = end.saturating_sub(at) as f64 / 1e9;
-            write(&format!(
-                "demo: {doing}, {left:.1} s left, {sent} events sent"
-            ));
+            write(&format!("demo: {doing}, {left:.1} s left, {sent} events sent"));
         }
     }
 }

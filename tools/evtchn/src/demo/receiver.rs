@@ -17,8 +17,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Makes a port and receives until the sender is done.
 pub fn run(page: &Page) -> anyhow::Result<()> {
     let result = receive(page);
-    page.receiver
-        .store(if result.is_ok() { DONE } else { FAILED }, SeqCst);
+    page.receiver.store(if result.is_ok() { DONE } else { FAILED }, SeqCst);
     result
 }
 

@@ -67,10 +67,7 @@ pub struct Traffic {
 
 impl Traffic {
     fn new(directions: &[&Direction], took: &AtomicU64) -> Self {
-        let account = directions
-            .iter()
-            .map(|d| Account::of(d))
-            .fold(Account::default(), Account::plus);
+        let account = directions.iter().map(|d| Account::of(d)).fold(Account::default(), Account::plus);
         let seconds = took.load(SeqCst).max(1) as f64 / 1e9;
         let latencies: Vec<_> = directions.iter().map(|d| d.latency()).collect();
         Self {
@@ -126,9 +123,7 @@ impl Report {
                 self.lost
             ))
         } else if unasked > 0 {
-            Some(format!(
-                "{unasked} events were delivered that nobody sent (hint: this is a defect)"
-            ))
+            Some(format!("{unasked} events were delivered that nobody sent (hint: this is a defect)"))
         } else if !self.complete {
             Some("the receiver did not stay to the end (hint: was it killed?)".into())
         } else {
@@ -149,12 +144,7 @@ mod tests {
             direction.raise(at);
         }
         direction.announce(6);
-        let account = Account {
-            sent: 5,
-            delivered: 1,
-            coalesced: 4,
-            ..Account::default()
-        };
+        let account = Account { sent: 5, delivered: 1, coalesced: 4, ..Account::default() };
         assert_eq!(Account::of(&direction), account);
     }
 
@@ -164,12 +154,7 @@ mod tests {
         direction.raise(1);
         direction.announce(2);
         direction.raise(3);
-        let account = Account {
-            sent: 2,
-            delivered: 1,
-            lost: 1,
-            ..Account::default()
-        };
+        let account = Account { sent: 2, delivered: 1, lost: 1, ..Account::default() };
         assert_eq!(Account::of(&direction), account);
     }
 

@@ -47,20 +47,13 @@ struct Sender<'a> {
 impl<'a> Sender<'a> {
     fn connect(page: &'a Page) -> anyhow::Result<Self> {
         let device = Device::open()?;
-        wait_until(START, || {
-            page.port.load(SeqCst) != 0 || page.receiver.load(SeqCst) != RUNNING
-        });
+        wait_until(START, || page.port.load(SeqCst) != 0 || page.receiver.load(SeqCst) != RUNNING);
         let remote = Port(page.port.load(SeqCst));
         ensure!(remote.0 != 0, "the receiver did not make a port");
         let port = device.bind_interdomain(RECEIVER, remote)?;
         ensure!(device.wait(GRACE)?, "the new port had no first event");
         device.unmask(device.read()?)?;
-        Ok(Self {
-            page,
-            device,
-            port,
-            progress: Progress::new(),
-        })
+        Ok(Self { page, device, port, progress: Progress::new() })
     }
 
     /// Sends pings and awaits their pongs until `end`. Returns whether all were answered.
@@ -71,8 +64,7 @@ impl<'a> Sender<'a> {
             self.page.ping.raise(began);
             self.device.notify(self.port)?;
             answered = self.pong(began)?;
-            self.progress
-                .show("taking turns", end, self.page.ping.sent());
+            self.progress.show("taking turns", end, self.page.ping.sent());
         }
         Ok(answered)
     }

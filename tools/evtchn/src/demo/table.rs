@@ -31,22 +31,12 @@ pub struct Table<'a>(pub &'a Report);
 
 impl Display for Table<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Report {
-            seconds,
-            sender_domain,
-            receiver_domain,
-            ping_pong,
-            flood,
-            ..
-        } = self.0;
+        let Report { seconds, sender_domain, receiver_domain, ping_pong, flood, .. } = self.0;
         writeln!(
             f,
             "Two processes in domains {sender_domain} and {receiver_domain}, one event channel, {seconds} s:"
         )?;
-        writeln!(
-            f,
-            "first they took turns (ping-pong), then one sent as fast as it could (flood).\n"
-        )?;
+        writeln!(f, "first they took turns (ping-pong), then one sent as fast as it could (flood).\n")?;
         line(f, "", ["ping-pong", "flood"])?;
         let both = [ping_pong, flood];
         counts(f, both)?;
@@ -64,22 +54,10 @@ fn counts(f: &mut Formatter<'_>, both: [&Traffic; 2]) -> fmt::Result {
         ("  lost", |account| account.lost),
     ];
     for (name, value) in rows {
-        line(
-            f,
-            name,
-            both.map(|traffic| grouped(value(&traffic.account))),
-        )?;
+        line(f, name, both.map(|traffic| grouped(value(&traffic.account))))?;
     }
-    line(
-        f,
-        "sent per second",
-        both.map(|traffic| grouped(traffic.sent_per_second as u64)),
-    )?;
-    line(
-        f,
-        "delivered per second",
-        both.map(|traffic| grouped(traffic.delivered_per_second as u64)),
-    )
+    line(f, "sent per second", both.map(|traffic| grouped(traffic.sent_per_second as u64)))?;
+    line(f, "delivered per second", both.map(|traffic| grouped(traffic.delivered_per_second as u64)))
 }
 
 fn percentiles(f: &mut Formatter<'_>, name: &str, both: [Option<Percentiles>; 2]) -> fmt::Result {
@@ -92,11 +70,7 @@ fn percentiles(f: &mut Formatter<'_>, name: &str, both: [Option<Percentiles>; 2]
     ];
     for (i, (row, value)) in rows.into_iter().enumerate() {
         let name = if i == 0 { name } else { "" };
-        line(
-            f,
-            &format!("{name:12}{row}"),
-            both.map(|p| p.map(value).map_or("-".into(), duration)),
-        )?;
+        line(f, &format!("{name:12}{row}"), both.map(|p| p.map(value).map_or("-".into(), duration)))?;
     }
     Ok(())
 }
@@ -133,20 +107,8 @@ mod tests {
 
     #[test]
     fn the_table_shows_every_figure_in_its_column() {
-        let latency = Percentiles {
-            p50: 1_500,
-            p90: 2_000,
-            p99: 3_000,
-            p99_9: 4_000,
-            max: 5_000_000,
-        };
-        let account = Account {
-            sent: 1_200,
-            delivered: 1_000,
-            coalesced: 198,
-            lost: 2,
-            unasked: 0,
-        };
+        let latency = Percentiles { p50: 1_500, p90: 2_000, p99: 3_000, p99_9: 4_000, max: 5_000_000 };
+        let account = Account { sent: 1_200, delivered: 1_000, coalesced: 198, lost: 2, unasked: 0 };
         let traffic = Traffic {
             account,
             sent_per_second: 600.0,
@@ -170,10 +132,7 @@ mod tests {
             complete: true,
         };
         let text = Table(&report).to_string();
-        let rows: Vec<Vec<&str>> = text
-            .lines()
-            .map(|line| line.split_whitespace().collect())
-            .collect();
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         for row in [
             "events sent 0 1,200",
             "delivered 0 1,000",
@@ -191,10 +150,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_three_digits() {
-        assert_eq!(
-            [0, 999, 1_000, 1_234_567].map(grouped),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
