@@ -47,11 +47,11 @@ impl Ports {
     pub fn grow(&mut self, channels: &Channels) -> Result<(), OpError> {
         let bucket = self.leaves.len();
         self.leaves.try_reserve(1).map_err(|_| OpError::OutOfMemory)?;
-        if bucket % 64 == 0 {
+        if bucket.is_multiple_of(64) {
             self.summaries.try_reserve(1).map_err(|_| OpError::OutOfMemory)?;
         }
         channels.add_bucket(self.valid() / BUCKET)?;
-        if bucket % 64 == 0 {
+        if bucket.is_multiple_of(64) {
             self.summaries.push(0);
         }
         self.leaves.push(u64::MAX);

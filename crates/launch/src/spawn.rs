@@ -79,7 +79,10 @@ fn take_listener(process: i32, number: u32) -> Result<OwnedFd, LaunchError> {
     let pid = Pid::from_raw(process).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let pidfd =
         rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(io::Error::from)?;
-    Ok(sys::pidfd_getfd(pidfd.as_fd(), number).map_err(io::Error::from)?)
+    let listener = sys::pidfd_getfd(pidfd.as_fd(), number).map_err(io::Error::from)?;
+    // Older kernels do without.
+    let _ = sys::prefer_same_processor(listener.as_fd());
+    Ok(listener)
 }
 
 /// The child's part; it ends in the program or in `exit`.

@@ -242,9 +242,11 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// The programs end with the process that stood for them. Nobody is left to be told.
     fn front_has_died(&mut self) {
         processes::kill_descendants();
-        sys::exit_now(1);
+        self.served.clear();
+        self.ending = Some(Ending::Killed(libc::SIGKILL));
     }
 
     fn timeout(&self) -> Option<Timespec> {

@@ -62,6 +62,16 @@ pub fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)
 }
 
+/// Asks that whoever waits for a notification runs on the processor of the caller (Linux 6.6), which then waits for the answer.
+pub fn prefer_same_processor(listener: BorrowedFd<'_>) -> Result<(), Errno> {
+    /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`
+    const SYNC_WAKE_UP: libc::c_ulong = 1;
+    // SAFETY: takes integers only.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
+    if result < 0 { Err(errno()) } else { Ok(()) }
+}
+
 /// Waits for a notification. It may block although the descriptor was readable: the trapped call can
 /// be gone by now (see `listener`).
 pub fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {

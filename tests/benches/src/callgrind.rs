@@ -16,16 +16,8 @@ const MANY: u32 = 12_000;
 
 /// An operation of the bench `count`, what it is called in the table, and its aim in instructions.
 const FIGURES: [(&str, &str, Aim); 3] = [
-    (
-        "unknown",
-        "unknown operation: the raw door alone",
-        Aim::None,
-    ),
-    (
-        "pending",
-        "send, two-level, already pending",
-        Aim::Limit(75.0),
-    ),
+    ("unknown", "unknown operation: the raw door alone", Aim::None),
+    ("pending", "send, two-level, already pending", Aim::Limit(75.0)),
     ("fresh", "send, two-level, fresh", Aim::None),
 ];
 

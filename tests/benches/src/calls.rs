@@ -19,12 +19,8 @@ use crate::sys;
 pub type Times = BTreeMap<String, Vec<f64>>;
 
 /// The calls on the device, as [`all`] names them.
-pub const ON_DEVICE: [&str; 4] = [
-    "notify, peer pending",
-    "notify, ENOTCONN",
-    "write of one port",
-    "read, EAGAIN",
-];
+pub const ON_DEVICE: [&str; 4] =
+    ["notify, peer pending", "notify, ENOTCONN", "write of one port", "read, EAGAIN"];
 
 /// The calls that exist without the device too, as [`all`] names them.
 pub const ANYWHERE: [&str; 7] = [
@@ -41,20 +37,14 @@ pub const ANYWHERE: [&str; 7] = [
 const STAND_IN: i32 = 768;
 /// How many calls of the quick kind are made for one of the others.
 const QUICK: usize = 20;
-const NO_WAIT: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
+const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Times every call that can be made here.
 ///
 /// # Errors
 /// A call did not do what it is timed for.
 pub fn all(bursts: Bursts) -> io::Result<Times> {
-    let mut timer = Timer {
-        bursts,
-        times: Times::new(),
-    };
+    let mut timer = Timer { bursts, times: Times::new() };
     match Device::open(OFlags::NONBLOCK) {
         Ok(device) => {
             timer.on_device(&device)?;
@@ -102,12 +92,7 @@ impl Timer {
         peers.notify(near)?;
         peers.notify(near)?;
         self.time(pending, || peers.notify(near));
-        expect(
-            device
-                .notify(near)
-                .is_err_and(|e| e.kind() == ErrorKind::NotConnected),
-            not_connected,
-        )?;
+        expect(device.notify(near).is_err_and(|e| e.kind() == ErrorKind::NotConnected), not_connected)?;
         self.time(not_connected, || device.notify(near));
         let enabled = device.bind_unbound(DomId::SELF)?;
         device.write(enabled)?;
@@ -129,12 +114,7 @@ impl Timer {
         expect(!sys::select(fd)?, select)?;
         self.time_quick(select, || sys::select(fd));
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(
-            &set,
-            fd,
-            epoll::EventData::new_u64(0),
-            epoll::EventFlags::IN,
-        )?;
+        epoll::add(&set, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         let mut events = Vec::with_capacity(1);
         let mut wait = || {
             let room = rustix::buffer::spare_capacity(&mut events);
@@ -160,9 +140,5 @@ impl Timer {
 }
 
 fn expect(holds: bool, what: &str) -> io::Result<()> {
-    if holds {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("{what}: not the expected answer")))
-    }
+    if holds { Ok(()) } else { Err(io::Error::other(format!("{what}: not the expected answer"))) }
 }

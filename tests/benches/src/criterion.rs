@@ -12,26 +12,10 @@ use crate::spread::Spread;
 
 /// A bench, what it is called in the table, and its aim in multiples of the floor `f`.
 const FIGURES: [(&str, &str, Aim); 4] = [
-    (
-        "send/unknown",
-        "unknown operation: the raw door alone",
-        Aim::None,
-    ),
-    (
-        "send/pending",
-        "send, two-level, already pending",
-        Aim::Ratio(2.0),
-    ),
-    (
-        "batch/fresh",
-        "send, two-level, fresh, of 4,000",
-        Aim::Ratio(3.0),
-    ),
-    (
-        "batch/consume",
-        "guest consumes, two-level, of 4,000",
-        Aim::Ratio(0.45),
-    ),
+    ("send/unknown", "unknown operation: the raw door alone", Aim::None),
+    ("send/pending", "send, two-level, already pending", Aim::Ratio(2.0)),
+    ("batch/fresh", "send, two-level, fresh, of 4,000", Aim::Ratio(3.0)),
+    ("batch/consume", "guest consumes, two-level, of 4,000", Aim::Ratio(0.45)),
 ];
 const FLOOR: &str = "send/floor";
 
@@ -71,9 +55,7 @@ fn spread(folder: &Path, id: &str) -> Result<Spread> {
     let folder = folder.join(id).join("new");
     let samples: Samples = load(&folder.join("sample.json"))?;
     let bench: Bench = load(&folder.join("benchmark.json"))?;
-    let events = bench
-        .throughput
-        .map_or(1.0, |throughput| throughput.elements);
+    let events = bench.throughput.map_or(1.0, |throughput| throughput.elements);
     let pairs = samples.times.iter().zip(&samples.iters);
     let times: Vec<f64> = pairs.map(|(time, iters)| time / iters / events).collect();
     Spread::of(&times).with_context(|| format!("{id}: no samples"))

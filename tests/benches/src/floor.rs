@@ -6,8 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use evtchn_abi::ioctl::Ioctl;
 use libc::{
-    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,
-    SECCOMP_RET_USER_NOTIF,
+    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_USER_NOTIF,
 };
 use rustix::event::epoll;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -24,6 +23,8 @@ pub enum Work {
     Argument,
     /// As [`Work::Argument`], and waits in an event loop first, as who serves more than one listener has to.
     EventLoop,
+    /// As [`Work::EventLoop`], and finds out which file the call's descriptor refers to: all that a supervisor of several programs cannot do without.
+    Identity,
 }
 
 /// Times the stopped call as the child sees it: nanoseconds of a call, one for each burst.
@@ -39,9 +40,10 @@ pub fn time(work: Work, bursts: Bursts) -> io::Result<Vec<f64>> {
         sys::exit(status);
     };
     drop((to_parent, from_parent));
-    let listener = take_listener(child, &mut results)?;
+    let handle = handle_of(child)?;
+    let listener = take(&handle, read_number(&mut results)? as i32)?;
     go.write_all(&[1])?;
-    let supervisor = Supervisor { work, listener };
+    let supervisor = Supervisor { work, listener, handle };
     supervisor.serve(bursts.all_calls())?;
     let times = (0..bursts.count).map(|_| read_number(&mut results));
     let times = times.map(|bits| bits.map(f64::from_bits)).collect();
@@ -70,12 +72,7 @@ fn run_child(
 fn filter() -> [Instruction; 6] {
     const NUMBER: u32 = 0;
     const COMMAND: u32 = 24;
-    let step = |code: u32, k, jf| Instruction {
-        code: code as u16,
-        jt: 0,
-        jf,
-        k,
-    };
+    let step = |code: u32, k, jf| Instruction { code: code as u16, jt: 0, jf, k };
     [
         step(BPF_LD | BPF_W | BPF_ABS, NUMBER, 0),
         step(BPF_JMP | BPF_JEQ | BPF_K, libc::SYS_ioctl as u32, 3),
@@ -86,15 +83,14 @@ fn filter() -> [Instruction; 6] {
     ]
 }
 
-fn take_listener(child: i32, from_child: &mut impl Read) -> io::Result<OwnedFd> {
-    let number = read_number(from_child)?;
+fn handle_of(child: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(child).ok_or(io::ErrorKind::InvalidInput)?;
-    let handle = pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(pidfd_getfd(
-        handle,
-        number as i32,
-        PidfdGetfdFlags::empty(),
-    )?)
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// A copy of one of the child's descriptors.
+fn take(handle: &OwnedFd, number: i32) -> io::Result<OwnedFd> {
+    Ok(pidfd_getfd(handle, number, PidfdGetfdFlags::empty())?)
 }
 
 fn read_number(from: &mut impl Read) -> io::Result<u64> {
@@ -106,6 +102,8 @@ fn read_number(from: &mut impl Read) -> io::Result<u64> {
 struct Supervisor {
     work: Work,
     listener: OwnedFd,
+    /// The child's.
+    handle: OwnedFd,
 }
 
 impl Supervisor {
@@ -123,7 +121,7 @@ impl Supervisor {
     }
 
     fn event_loop(&self) -> io::Result<Option<OwnedFd>> {
-        if self.work != Work::EventLoop {
+        if matches!(self.work, Work::Bare | Work::Argument) {
             return Ok(None);
         }
         let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -134,6 +132,9 @@ impl Supervisor {
 
     fn answer(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
         let call = sys::receive(listener)?;
+        if self.work == Work::Identity {
+            rustix::fs::fstat(take(&self.handle, call.data.args[0] as i32)?)?;
+        }
         if self.work != Work::Bare {
             let port = sys::read_word(call.pid as i32, call.data.args[2])?;
             if port != 7 || !sys::is_valid(listener, call.id) {
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn every_burst_is_timed_whatever_the_supervisor_does() {
-        for work in [Work::Bare, Work::Argument, Work::EventLoop] {
+        for work in [Work::Bare, Work::Argument, Work::EventLoop, Work::Identity] {
             let bursts = Bursts { count: 2, calls: 8 };
             match time(work, bursts) {
                 Ok(times) => assert!(times.len() == 2 && times.iter().all(|&time| time > 0.0)),

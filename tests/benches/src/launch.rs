@@ -28,23 +28,9 @@ pub struct Plan {
 
 impl Plan {
     /// The whole measurement, half a minute.
-    pub const FULL: Self = Self {
-        rounds: 7,
-        bursts: Bursts {
-            count: 20,
-            calls: 60,
-        },
-        starts: 30,
-    };
+    pub const FULL: Self = Self { rounds: 7, bursts: Bursts { count: 20, calls: 60 }, starts: 30 };
     /// A look, a few seconds.
-    pub const QUICK: Self = Self {
-        rounds: 3,
-        bursts: Bursts {
-            count: 5,
-            calls: 40,
-        },
-        starts: 7,
-    };
+    pub const QUICK: Self = Self { rounds: 3, bursts: Bursts { count: 5, calls: 40 }, starts: 7 };
 }
 
 /// The programs that are measured.
@@ -109,6 +95,7 @@ struct Turns {
     bare: Vec<f64>,
     argument: Vec<f64>,
     event_loop: Vec<f64>,
+    everything: Vec<f64>,
     copy: Vec<f64>,
     compare: Vec<f64>,
     ours: Times,
@@ -129,8 +116,8 @@ impl Turns {
     fn round(&mut self, programs: &Programs, bursts: Bursts) -> Result<()> {
         self.bare.extend(floor::time(Work::Bare, bursts)?);
         self.argument.extend(floor::time(Work::Argument, bursts)?);
-        self.event_loop
-            .extend(floor::time(Work::EventLoop, bursts)?);
+        self.event_loop.extend(floor::time(Work::EventLoop, bursts)?);
+        self.everything.extend(floor::time(Work::Identity, bursts)?);
         let check = identity::time(bursts.longer(4))?;
         self.copy.extend(check.copy);
         self.compare.extend(check.compare);
@@ -142,77 +129,88 @@ impl Turns {
     }
 
     fn rows(&self, place: Place) -> Vec<Row> {
-        let mut rows = Vec::new();
-        let mut row = |what: &str, ours: &[f64], beside: &str, floor: &[f64], aim| {
-            if let (Some(ours), Some(floor)) = (Spread::of(ours), Spread::of(floor)) {
-                let what = format!("{what}, {}", place.text());
-                rows.push(Row::time(&what, ours, beside, floor, aim));
-            }
-        };
-        const BARE: &str = "bare notification";
-        const ARGUMENT: &str = "notification, argument read";
-        row(ARGUMENT, &self.argument, BARE, &self.bare, Aim::None);
-        row(
-            "and an event loop",
-            &self.event_loop,
-            ARGUMENT,
-            &self.argument,
-            Aim::None,
-        );
-        row(
-            "identity by pidfd_getfd",
-            &self.copy,
-            ARGUMENT,
-            &self.argument,
-            Aim::None,
-        );
-        row(
-            "identity by kcmp",
-            &self.compare,
-            ARGUMENT,
-            &self.argument,
-            Aim::None,
-        );
-        for name in calls::ON_DEVICE {
-            row(
-                name,
-                times(&self.ours, name),
-                ARGUMENT,
-                &self.argument,
-                Aim::Ratio(1.3),
-            );
-        }
-        for name in calls::ANYWHERE {
+        let mut figures = self.floors();
+        figures.extend(self.on_device());
+        figures.extend(self.anywhere());
+        figures.extend(self.pairs());
+        let rows = figures.into_iter();
+        rows.filter_map(|figure| figure.row(place)).collect()
+    }
+
+    /// The floor by its parts, and what finding out the descriptor's identity costs.
+    fn floors(&self) -> Vec<Figure<'_>> {
+        let beside = |what, ours| Figure::beside_floor(what, ours, &self.argument, Aim::None);
+        vec![
+            Figure { beside: "bare notification", floor: &self.bare, ..beside(FLOOR, &self.argument) },
+            beside("and an event loop", &self.event_loop),
+            beside("and the descriptor's identity", &self.everything),
+            beside("identity alone, by pidfd_getfd", &self.copy),
+            beside("identity alone, by kcmp", &self.compare),
+        ]
+    }
+
+    fn on_device(&self) -> impl Iterator<Item = Figure<'_>> {
+        calls::ON_DEVICE
+            .into_iter()
+            .map(|name| Figure::beside_floor(name, times(&self.ours, name), &self.argument, Aim::Ratio(1.3)))
+    }
+
+    fn anywhere(&self) -> impl Iterator<Item = Figure<'_>> {
+        calls::ANYWHERE.into_iter().map(|name| Figure {
+            what: name,
+            ours: times(&self.ours, name),
+            beside: "native",
+            floor: times(&self.native, name),
+            floors: 1.0,
             // The one call that names a path is stopped; programs pay for that when they start.
-            let aim = if name.starts_with("open") {
-                Aim::None
-            } else {
-                Aim::More(50.0)
-            };
-            row(
-                name,
-                times(&self.ours, name),
-                "native",
-                times(&self.native, name),
-                aim,
-            );
-        }
-        row(
+            aim: if name.starts_with("open") { Aim::None } else { Aim::More(50.0) },
+        })
+    }
+
+    fn pairs(&self) -> [Figure<'_>; 2] {
+        let trapped = Figure::beside_floor(
             "notify + read + unmask, both ways",
             &self.pair,
-            "eventfd, both ways",
-            &self.eventfd,
-            Aim::None,
-        );
-        let six: Vec<f64> = self.argument.iter().map(|time| 6.0 * time).collect();
-        row(
-            "notify + read + unmask, both ways",
-            &self.pair,
-            "6 notifications",
-            &six,
+            &self.argument,
             Aim::Ratio(1.3),
         );
-        rows
+        let trapped = Figure { beside: "6 notifications", floors: 6.0, ..trapped };
+        let eventfd = Figure {
+            beside: "eventfd, both ways",
+            floor: &self.eventfd,
+            floors: 1.0,
+            aim: Aim::None,
+            ..trapped
+        };
+        [trapped, eventfd]
+    }
+}
+
+/// What figures of trapped calls are held against.
+const FLOOR: &str = "notification, argument read";
+
+/// The bursts of a row.
+#[derive(Clone, Copy)]
+struct Figure<'a> {
+    what: &'a str,
+    ours: &'a [f64],
+    beside: &'a str,
+    floor: &'a [f64],
+    /// How many times the floor is paid.
+    floors: f64,
+    aim: Aim,
+}
+
+impl<'a> Figure<'a> {
+    fn beside_floor(what: &'a str, ours: &'a [f64], floor: &'a [f64], aim: Aim) -> Self {
+        Self { what, ours, beside: FLOOR, floor, floors: 1.0, aim }
+    }
+
+    /// `None` if one of the two could not be measured here.
+    fn row(self, place: Place) -> Option<Row> {
+        let what = format!("{}, {}", self.what, place.text());
+        let floor = Spread::of(self.floor)?.times(self.floors);
+        Some(Row::time(&what, Spread::of(self.ours)?, self.beside, floor, self.aim))
     }
 }
 
@@ -229,11 +227,7 @@ fn times<'a>(all: &'a Times, name: &str) -> &'a [f64] {
 impl Programs {
     /// The times of the calls in a program, under `evtchn run` or natively.
     fn calls(&self, ours: bool, bursts: Bursts) -> Result<Times> {
-        let mut command = if ours {
-            self.under_evtchn()
-        } else {
-            Command::new(&self.probe)
-        };
+        let mut command = if ours { self.under_evtchn() } else { Command::new(&self.probe) };
         if ours {
             command.arg(&self.probe);
         }
@@ -294,20 +288,15 @@ impl Drop for Folder {
 
 /// Starts real programs, natively and under `evtchn run` in turn.
 fn add_starts(report: &mut Report, programs: &Programs, plan: Plan) -> Result<()> {
-    let mut measured: Vec<(&str, PathBuf, Vec<&str>)> =
-        vec![("start-up of true", "true".into(), vec![])];
+    let mut measured: Vec<(&str, PathBuf, Vec<&str>)> = vec![("start-up of true", "true".into(), vec![])];
     match python() {
         Some(python) => measured.push(("start-up of python3 -c pass", python, vec!["-c", "pass"])),
-        None => report
-            .notes
-            .push("no python3: its start-up was not measured".into()),
+        None => report.notes.push("no python3: its start-up was not measured".into()),
     }
     for (what, program, arguments) in measured {
         let (mut ours, mut native) = (Vec::new(), Vec::new());
         for _ in 0..plan.starts {
-            ours.push(start(
-                programs.under_evtchn().arg(&program).args(&arguments),
-            )?);
+            ours.push(start(programs.under_evtchn().arg(&program).args(&arguments))?);
             native.push(start(Command::new(&program).args(&arguments))?);
         }
         if let (Some(ours), Some(native)) = (Spread::of(&ours), Spread::of(&native)) {
@@ -333,10 +322,8 @@ fn python() -> Option<PathBuf> {
 /// Nanoseconds from the start of a program to its end.
 fn start(command: &mut Command) -> Result<f64> {
     let begin = Instant::now();
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start {command:?}"))?;
+    let status =
+        command.stdin(Stdio::null()).status().with_context(|| format!("cannot start {command:?}"))?;
     let time = begin.elapsed().as_nanos() as f64;
     ensure!(status.success(), "{command:?}: {status}");
     Ok(time)

@@ -52,23 +52,13 @@ impl Row {
     /// A row about time.
     #[must_use]
     pub fn time(what: &str, ours: Spread, beside: &str, floor: Spread, aim: Aim) -> Self {
-        Self {
-            what: what.into(),
-            beside: beside.into(),
-            unit: Unit::Nanoseconds,
-            ours,
-            floor,
-            aim,
-        }
+        Self { what: what.into(), beside: beside.into(), unit: Unit::Nanoseconds, ours, floor, aim }
     }
 
     /// The best burst over the floor's best, and the median over the floor's median.
     #[must_use]
     pub fn ratio(&self) -> Spread {
-        Spread {
-            best: self.ours.best / self.floor.best,
-            median: self.ours.median / self.floor.median,
-        }
+        Spread { best: self.ours.best / self.floor.best, median: self.ours.median / self.floor.median }
     }
 
     /// Whether the median is what it should be; `None` for a figure without an aim.
@@ -157,15 +147,7 @@ impl Report {
     }
 }
 
-const HEAD: [&str; 7] = [
-    "what",
-    "ours, best / median",
-    "beside it",
-    "best / median",
-    "ratios",
-    "aim",
-    "",
-];
+const HEAD: [&str; 7] = ["what", "ours, best / median", "beside it", "best / median", "ratios", "aim", ""];
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,11 +158,8 @@ impl fmt::Display for Report {
             lines.iter().map(width).max().unwrap_or(0)
         });
         for line in &lines {
-            let cells: Vec<String> = line
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect();
+            let cells: Vec<String> =
+                line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;
         }
         for note in &self.notes {
@@ -195,13 +174,7 @@ mod tests {
     use super::*;
 
     fn row(aim: Aim) -> Row {
-        Row::time(
-            "call",
-            Spread::exactly(130.0),
-            "floor",
-            Spread::exactly(100.0),
-            aim,
-        )
+        Row::time("call", Spread::exactly(130.0), "floor", Spread::exactly(100.0), aim)
     }
 
     #[test]
@@ -214,10 +187,7 @@ mod tests {
 
     #[test]
     fn the_table_lines_up_and_the_json_has_all() {
-        let report = Report {
-            rows: vec![row(Aim::Ratio(2.0)), row(Aim::None)],
-            ..Report::default()
-        };
+        let report = Report { rows: vec![row(Aim::Ratio(2.0)), row(Aim::None)], ..Report::default() };
         let table = report.to_string();
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[1].starts_with("call  130.0 ns / 130.0 ns  floor"));

@@ -19,10 +19,7 @@ impl Bursts {
     /// The same bursts, of `factor` times as many calls: for calls that are quick.
     #[must_use]
     pub fn longer(self, factor: usize) -> Self {
-        Self {
-            calls: self.calls * factor,
-            ..self
-        }
+        Self { calls: self.calls * factor, ..self }
     }
 
     /// How many calls [`Bursts::time`] makes in all.
@@ -64,28 +61,19 @@ impl Spread {
     pub fn of(bursts: &[f64]) -> Option<Self> {
         let mut sorted = bursts.to_vec();
         sorted.sort_by(f64::total_cmp);
-        Some(Self {
-            best: *sorted.first()?,
-            median: *sorted.get(sorted.len() / 2)?,
-        })
+        Some(Self { best: *sorted.first()?, median: *sorted.get(sorted.len() / 2)? })
     }
 
     /// A figure that does not vary.
     #[must_use]
     pub fn exactly(value: f64) -> Self {
-        Self {
-            best: value,
-            median: value,
-        }
+        Self { best: value, median: value }
     }
 
     /// This many times as much.
     #[must_use]
     pub fn times(self, factor: f64) -> Self {
-        Self {
-            best: self.best * factor,
-            median: self.median * factor,
-        }
+        Self { best: self.best * factor, median: self.median * factor }
     }
 }
 
@@ -96,23 +84,13 @@ mod tests {
     #[test]
     fn a_spread_is_the_least_and_the_middle() {
         let spread = Spread::of(&[5.0, 1.0, 3.0, 2.0, 9.0]);
-        assert_eq!(
-            spread,
-            Some(Spread {
-                best: 1.0,
-                median: 3.0
-            })
-        );
+        assert_eq!(spread, Some(Spread { best: 1.0, median: 3.0 }));
         assert_eq!(Spread::of(&[]), None);
     }
 
     #[test]
     fn all_calls_are_those_that_are_made() {
-        let bursts = Bursts {
-            count: 3,
-            calls: 10,
-        }
-        .longer(2);
+        let bursts = Bursts { count: 3, calls: 10 }.longer(2);
         let mut made = 0;
         assert_eq!(bursts.time(|| made += 1).len(), 3);
         assert_eq!(made, bursts.all_calls());

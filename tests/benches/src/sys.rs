@@ -11,11 +11,7 @@ pub use libc::seccomp_notif as Notification;
 pub use libc::sock_filter as Instruction;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// `ioctl` with a pointer to these words. The answer is the call's result.
@@ -41,10 +37,7 @@ pub fn select(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut set: libc::fd_set = unsafe { std::mem::zeroed() };
     // SAFETY: the number is below FD_SETSIZE.
     unsafe { libc::FD_SET(number, &raw mut set) };
-    let mut zero = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 0,
-    };
+    let mut zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
     let none = std::ptr::null_mut();
     // SAFETY: the set and the time live over the call; the kernel looks at `number + 1` bits.
     let ready = unsafe { libc::select(number + 1, &raw mut set, none, none, &raw mut zero) };
@@ -81,8 +74,7 @@ pub fn exit(status: i32) -> ! {
 pub fn install_filter(program: &[Instruction]) -> io::Result<RawFd> {
     // SAFETY: takes integers only.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
-    let flags =
-        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     let program = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
         filter: program.as_ptr().cast_mut(),
@@ -111,12 +103,7 @@ pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
 /// # Errors
 /// The stopped call has gone away.
 pub fn respond(listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
-    let response = libc::seccomp_notif_resp {
-        id,
-        val: 0,
-        error: 0,
-        flags: 0,
-    };
+    let response = libc::seccomp_notif_resp { id, val: 0, error: 0, flags: 0 };
     let from = &raw const response;
     // SAFETY: the kernel reads one `seccomp_notif_resp` at the pointer.
     let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, from) };
@@ -137,14 +124,8 @@ pub fn is_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
 /// The process has ended, or has nothing at the address.
 pub fn read_word(process: i32, address: u64) -> io::Result<u32> {
     let mut word = 0u32;
-    let local = libc::iovec {
-        iov_base: (&raw mut word).cast(),
-        iov_len: 4,
-    };
-    let remote = libc::iovec {
-        iov_base: address as *mut libc::c_void,
-        iov_len: 4,
-    };
+    let local = libc::iovec { iov_base: (&raw mut word).cast(), iov_len: 4 };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: 4 };
     let (local, remote) = (&raw const local, &raw const remote);
     // SAFETY: the local vector is one exclusive word; the remote one is checked by the kernel.
     let count = unsafe { libc::process_vm_readv(process, local, 1, remote, 1, 0) };

@@ -34,11 +34,10 @@ impl<H: Hooks> Engine<H> {
         if !self.is_movable(binding.state) {
             return Err(OpError::WrongState);
         }
-        if let State::Pirq(pirq) = binding.state {
-            if channel.vcpu() != vcpu {
+        if let State::Pirq(pirq) = binding.state
+            && channel.vcpu() != vcpu {
                 self.hooks.pirq_moved(caller, pirq, vcpu);
             }
-        }
         channel.set_vcpu(vcpu);
         Ok(())
     }

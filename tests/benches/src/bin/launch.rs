@@ -21,10 +21,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let probe = std::env::current_exe()?.with_file_name("probe");
-    let programs = Programs {
-        evtchn: args.evtchn,
-        probe,
-    };
+    let programs = Programs { evtchn: args.evtchn, probe };
     let plan = if args.quick { Plan::QUICK } else { Plan::FULL };
     let report = measure(&programs, plan).context("launch")?;
     println!("{}", serde_json::to_string(&report)?);

@@ -39,8 +39,5 @@ fn run(words: &[&str]) -> io::Result<String> {
 
 fn bursts(count: &str, calls: &str) -> io::Result<Bursts> {
     let number = |text: &str| text.parse().map_err(io::Error::other);
-    Ok(Bursts {
-        count: number(count)?,
-        calls: number(calls)?,
-    })
+    Ok(Bursts { count: number(count)?, calls: number(calls)? })
 }
