@@ -20,12 +20,8 @@
 //!
 //! # Differences from the driver in C
 //!
-//! * A set-up that fails closes the channel once. There, it is closed twice in some cases, which stops the machine.
-//! * BIND_STATIC of a port that the kernel or a dynamic binding uses is `EBUSY`. There, it can take the kernel's own
-//!   interrupt away.
-//!
-//! A restriction does not hold BIND_STATIC back, here as there. An embedder that wants it to asks
-//! [`Command::decode`] and [`Restriction::require_none`] first.
+//! `docs/compat.md` lists them. A restriction does not hold BIND_STATIC back, here as there; an embedder that wants it
+//! to asks [`Command::decode`] and [`Restriction::require_none`] first.
 
 use evtchn_abi::ioctl::{self as abi, Ioctl};
 use evtchn_abi::{DomId, Errno, Port, Virq};

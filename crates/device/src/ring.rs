@@ -30,8 +30,8 @@
 //! first moves its own index, then has a full fence, then loads the other's. So of a push and an emptiness check that
 //! race, at least one sees the other. A reader must **register as a waiter first and then look**.
 //!
-//! The driver in C compares with a consumer index that it loaded before it moved its own, so a reader that empties
-//! the ring and sleeps in between is not woken, neither for this port nor for later ones.
+//! The consumer index must be loaded *again* for that: one from before the move would miss a reader that emptied the
+//! ring in between (`docs/compat.md`: the driver in C has that window).
 
 use evtchn_abi::Port;
 

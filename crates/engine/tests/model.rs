@@ -94,9 +94,10 @@ impl Model {
 
     fn close(&mut self, dom: DomId, port: Port) -> Answer {
         if let StatusKind::Interdomain { dom: far, port: far_port } = self.end(dom, port)?.kind
-            && let Some(far) = self.open.get_mut(&(far, far_port)) {
-                far.kind = StatusKind::Unbound { dom };
-            }
+            && let Some(far) = self.open.get_mut(&(far, far_port))
+        {
+            far.kind = StatusKind::Unbound { dom };
+        }
         self.open.remove(&(dom, port));
         self.pending.insert((dom, port), false);
         Ok(Port(0))

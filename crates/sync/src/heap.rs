@@ -37,7 +37,8 @@ impl HeapPage {
     fn at<T>(&self, offset: usize) -> Option<*const T> {
         let size = size_of::<T>();
         let inside = offset.checked_add(size)? <= PAGE_SIZE;
-        (inside && offset.is_multiple_of(size)).then(|| self.words.as_ptr().cast::<u8>().wrapping_add(offset).cast())
+        (inside && offset.is_multiple_of(size))
+            .then(|| self.words.as_ptr().cast::<u8>().wrapping_add(offset).cast())
     }
 }
 

@@ -110,7 +110,7 @@ impl Timer {
             rustix::event::poll(&mut fds, Some(&NO_WAIT))
         };
         expect(ask() == Ok(0), poll)?;
-        self.time_quick(poll, || ask());
+        self.time_quick(poll, ask);
         expect(!sys::select(fd)?, select)?;
         self.time_quick(select, || sys::select(fd));
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -121,7 +121,7 @@ impl Timer {
             epoll::wait(&set, room, Some(&NO_WAIT))
         };
         expect(wait() == Ok(0), epoll_wait)?;
-        self.time_quick(epoll_wait, || wait());
+        self.time_quick(epoll_wait, wait);
         Ok(())
     }
 
@@ -132,9 +132,9 @@ impl Timer {
         self.time_quick(read, || rustix::io::read(&zero, &mut [0; 4]));
         let (pipe, _writer) = rustix::pipe::pipe()?;
         self.time_quick(ioctl, || rustix::io::ioctl_fionread(&pipe));
-        self.time_quick(getppid, || sys::getppid());
+        self.time_quick(getppid, sys::getppid);
         let null = || rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty());
-        self.time(open, || null());
+        self.time(open, null);
         Ok(())
     }
 }

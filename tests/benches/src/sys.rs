@@ -51,12 +51,13 @@ pub fn getppid() -> i32 {
     unsafe { libc::getppid() }
 }
 
-/// Forks this process, which must have a single thread. `Ok(None)` in the child.
+/// Forks this process. `Ok(None)` in the child, which may use no lock that another thread could have held.
 ///
 /// # Errors
 /// The kernel has no room.
 pub fn fork() -> io::Result<Option<i32>> {
-    // SAFETY: the benches have a single thread, so the child may run any code.
+    // SAFETY: the benches have a single thread. In tests, which have more, the children use pipes and the allocator only, which the C library
+    // keeps usable.
     let pid = check(unsafe { libc::fork() }.into())? as i32;
     Ok((pid != 0).then_some(pid))
 }

@@ -92,15 +92,15 @@ impl Machine {
         self.ports[n as usize]
     }
 
-    /// `EVTCHNOP_send` through the raw door.
-    #[inline]
+    /// `EVTCHNOP_send` through the raw door. A call, as a hypercall table makes it.
+    #[inline(never)]
     pub fn send(&mut self, port: Port) -> Outcome {
         self.memory.0[8..12].copy_from_slice(&port.0.to_le_bytes());
         self.engine.event_channel_op(SENDER, Op::SEND.0, 8, &mut self.memory)
     }
 
     /// An operation that does not exist: what entering costs.
-    #[inline]
+    #[inline(never)]
     pub fn unknown(&mut self) -> Outcome {
         self.engine.event_channel_op(SENDER, UNKNOWN, 8, &mut self.memory)
     }

@@ -35,9 +35,10 @@ impl<H: Hooks> Engine<H> {
             return Err(OpError::WrongState);
         }
         if let State::Pirq(pirq) = binding.state
-            && channel.vcpu() != vcpu {
-                self.hooks.pirq_moved(caller, pirq, vcpu);
-            }
+            && channel.vcpu() != vcpu
+        {
+            self.hooks.pirq_moved(caller, pirq, vcpu);
+        }
         channel.set_vcpu(vcpu);
         Ok(())
     }
