@@ -37,11 +37,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod handlers;
 mod hypercall;
 mod scan;
 mod two_level;
 mod vcpu;
 
+pub use handlers::Handlers;
 pub use hypercall::Hypercall;
 pub use scan::Scan;
 pub use two_level::{SelfNotify, TwoLevel};
