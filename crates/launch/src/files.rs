@@ -5,13 +5,12 @@
 //! one port, write on a descriptor that the filter does not know, close) arrives through one inotify descriptor.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use evtchn_abi::{DomId, Errno, Port};
-use evtchn_host::{DeviceFile, Host};
+use evtchn_host::{DeviceFile, Host, MAX_BYTES, Readable};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::OFlags;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -46,11 +45,13 @@ pub struct Files {
     /// Files whose ring turned from empty to not empty.
     woken: Receiver<PipeId>,
     waker: Sender<PipeId>,
+    /// How many files may be open: each needs two descriptors here, and some are needed for all else.
+    limit: usize,
 }
 
 impl Files {
-    /// No open files.
-    pub fn new() -> Result<Self, OsErrno> {
+    /// No open files, and no more than `limit` later.
+    pub fn new(limit: usize) -> Result<Self, OsErrno> {
         let (waker, woken) = channel();
         Ok(Self {
             open: HashMap::new(),
@@ -61,6 +62,7 @@ impl Files {
             slots: Slots::default(),
             woken,
             waker,
+            limit,
         })
     }
 
@@ -81,7 +83,13 @@ impl Files {
 
     /// Opens the device for a program of `domain`. The result is the program's descriptor; if it gets
     /// none after all, dropping it closes the file.
+    ///
+    /// # Errors
+    /// ENFILE when the supervisor's own limits are reached, ENOMEM.
     pub fn open(&mut self, host: &Host, domain: DomId, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        if self.open.len() >= self.limit {
+            return Err(Errno::ENFILE);
+        }
         let kept = flags & (OFlags::NONBLOCK | OFlags::from_bits_retain(libc::O_ASYNC as u32));
         let (readiness, program) = Readiness::new(&self.slots, kept).map_err(ours)?;
         let id = readiness.inode().map_err(ours)?;
@@ -162,7 +170,26 @@ impl Files {
         file.settle();
     }
 
-    /// Makes a file's pipe agree with its ring after the ring was read or reset.
+    /// Does a `read` of `length` bytes: hands the bytes to `copy`, and takes the ports out of the ring if it succeeds.
+    ///
+    /// # Errors
+    /// EAGAIN if there is nothing, or a program has just read natively what there was; and the errors of `copy`.
+    pub fn read(
+        &mut self,
+        id: PipeId,
+        length: usize,
+        copy: impl FnMut(&[u8]) -> Result<(), Errno>,
+    ) -> Result<usize, Errno> {
+        let file = self.open.get_mut(&id).ok_or(Errno::EBADF)?;
+        let result = file.read(length, copy);
+        match result {
+            Ok(_) => file.settle(),
+            Err(_) => self.absorb(id),
+        }
+        result
+    }
+
+    /// Makes a file's pipe agree with its ring after the ring was reset.
     pub fn settle(&mut self, id: PipeId) {
         if let Some(file) = self.open.get_mut(&id) {
             file.settle();
@@ -205,6 +232,29 @@ impl Files {
 }
 
 impl OpenFile {
+    /// As [`Files::read`]. If the ring will be empty, the token has to be had first, or a native reader gets the port as well.
+    fn read(
+        &mut self,
+        length: usize,
+        mut copy: impl FnMut(&[u8]) -> Result<(), Errno>,
+    ) -> Result<usize, Errno> {
+        let Self { device, readiness, .. } = self;
+        let (Readable::Ports(wanted), Readable::Ports(all)) =
+            (device.readable(length), device.readable(MAX_BYTES))
+        else {
+            return Err(Errno::EAGAIN);
+        };
+        let mut left = wanted * size_of::<u32>();
+        device.read(length, |bytes| {
+            copy(bytes)?;
+            left -= bytes.len();
+            if left == 0 && wanted == all && !readiness.take_token() {
+                return Err(Errno::EAGAIN);
+            }
+            Ok(())
+        })
+    }
+
     /// Makes the pipe agree with the ring.
     fn settle(&mut self) {
         let head = self.device.head().map(|port| port.0);
@@ -213,13 +263,21 @@ impl OpenFile {
     }
 }
 
-/// Everything that inotify has to tell.
+/// Everything that inotify has to tell. A read that leaves room for another event has emptied the queue.
 fn read_notices(notices: BorrowedFd<'_>) -> Vec<(i32, ReadFlags)> {
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut reader = inotify::Reader::new(notices, &mut buffer);
+    /// Watch, mask, cookie and length; events of a watched file carry no name.
+    const EVENT: usize = 16;
     let mut found = Vec::new();
-    while let Ok(event) = reader.next() {
-        found.push((event.wd(), event.events()));
+    let mut buffer = [0; 64 * EVENT];
+    while let Ok(count) = rustix::io::read(notices, &mut buffer) {
+        let (events, _) = buffer[..count].as_chunks::<EVENT>();
+        found.extend(events.iter().map(|&[w0, w1, w2, w3, m0, m1, m2, m3, ..]| {
+            let mask = u32::from_ne_bytes([m0, m1, m2, m3]);
+            (i32::from_ne_bytes([w0, w1, w2, w3]), ReadFlags::from_bits_retain(mask))
+        }));
+        if count + EVENT <= buffer.len() {
+            break;
+        }
     }
     found
 }

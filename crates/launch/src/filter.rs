@@ -62,7 +62,7 @@ const FOREIGN_BLOCK: u8 = 6;
 const PATH_CALLS: &[i64] =
     &[libc::SYS_openat, libc::SYS_openat2, libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_readlinkat];
 
-/// Calls that stop when their first argument is a descriptor in the range.
+/// Calls that stop when their first argument is a descriptor in the range. The first two are the most frequent.
 const DESCRIPTOR_CALLS: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -98,9 +98,9 @@ pub fn program(range: &Range<u32>) -> Vec<Instruction> {
     if let Some(bit) = native::FOREIGN_BIT {
         code.allow_if_at_least(bit);
     }
-    for &call in DESCRIPTOR_CALLS {
-        code.call(call, |code| code.notify_in_range(argument(0)));
-    }
+    // The most frequent calls come first.
+    let (frequent, others) = DESCRIPTOR_CALLS.split_at(2);
+    frequent.iter().for_each(|&call| code.descriptor_call(call));
     code.call(libc::SYS_ioctl, |code| {
         code.load(argument(1));
         for command in ioctl_commands() {
@@ -108,6 +108,7 @@ pub fn program(range: &Range<u32>) -> Vec<Instruction> {
         }
         code.notify_in_range(argument(0));
     });
+    others.iter().for_each(|&call| code.descriptor_call(call));
     code.call(libc::SYS_fcntl, |code| {
         code.load(argument(1));
         code.allow_unless_one_of(&FCNTL_COMMANDS.map(|c| c as u32));
@@ -202,6 +203,11 @@ impl Assembler {
         block(self);
         self.allow();
         self.code[at].jf = u8::try_from(self.code.len() - at - 1).expect("a block fits a short jump");
+    }
+
+    /// A call whose first argument is a descriptor.
+    fn descriptor_call(&mut self, number: i64) {
+        self.call(number, |code| code.notify_in_range(argument(0)));
     }
 
     /// A stat call with a descriptor and an empty path is one on a descriptor, any other names a path.

@@ -19,6 +19,13 @@ pub fn descriptor_range() -> Range<u32> {
     start as u32..end as u32
 }
 
+/// How many device files the supervisor can keep open, with two descriptors for each and a reserve for all else.
+pub fn device_files() -> usize {
+    const RESERVE: u64 = 64;
+    let own = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from((own - RESERVE.min(own / 2)) / 2).unwrap_or(usize::MAX)
+}
+
 /// Raises the supervisor's own limit as far as it may, and returns what it was.
 pub fn raise_descriptors() -> Rlimit {
     let limit = getrlimit(Resource::Nofile);

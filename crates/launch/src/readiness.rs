@@ -157,7 +157,10 @@ impl Readiness {
     pub fn settle(&mut self, head: Option<u32>) -> Result<(), Errno> {
         match head {
             Some(port) => self.show(port),
-            None => self.withdraw(),
+            None => {
+                self.withdraw();
+                Ok(())
+            }
         }
     }
 
@@ -182,15 +185,17 @@ impl Readiness {
         Ok(())
     }
 
-    fn withdraw(&mut self) -> Result<(), Errno> {
-        if !std::mem::take(&mut self.has_token) {
-            return Ok(());
-        }
-        match self.read(&mut [0; TOKEN as usize]) {
-            // Taken natively just now: that reader has a port twice, which is spurious.
-            Ok(_) | Err(Errno::AGAIN) => Ok(()),
-            Err(error) => Err(error),
-        }
+    fn withdraw(&mut self) {
+        // If it was taken natively just now, that reader has a port too many, which is spurious.
+        self.take_token();
+        self.has_token = false;
+    }
+
+    /// Takes the token back, if it is there and no program has read it.
+    pub fn take_token(&mut self) -> bool {
+        let taken = self.has_token && self.read(&mut [0; TOKEN as usize]).is_ok();
+        self.has_token &= !taken;
+        taken
     }
 
     /// Somebody has closed the pipe, or is about to: keep no writer, so that a hang-up shows.

@@ -146,12 +146,7 @@ impl<'a> Supervisor<'a> {
             let mut ready = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
             let timeout = self.timeout();
             match epoll::wait(&self.events, &mut ready[..], timeout.as_ref()) {
-                Ok(count) => {
-                    // Native closes and reads, signals and the like come before calls.
-                    for event in ready[..count].iter().rev() {
-                        self.dispatch(event);
-                    }
-                }
+                Ok(count) => self.dispatch(&ready[..count]),
                 Err(Errno::INTR) => self.stop_timer(),
                 Err(error) => return Err(std::io::Error::from(error).into()),
             }
@@ -159,12 +154,18 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn dispatch(&mut self, event: &epoll::Event) {
-        match event.data.u64() {
-            SIGNALS => self.take_signals(),
-            FRONT => self.front_has_died(),
-            NATIVE => self.world.files.catch_up(),
-            listener => self.serve_listener(listener as usize, event.flags),
+    /// Native closes and reads, signals and the like come before calls.
+    fn dispatch(&mut self, ready: &[epoll::Event]) {
+        let is_listener = |event: &&epoll::Event| event.data.u64() < NATIVE;
+        for event in ready.iter().filter(|event| !is_listener(event)) {
+            match event.data.u64() {
+                SIGNALS => self.take_signals(),
+                FRONT => self.front_has_died(),
+                _ => self.world.files.catch_up(),
+            }
+        }
+        for event in ready.iter().filter(is_listener) {
+            self.serve_listener(event.data.u64() as usize, event.flags);
         }
     }
 

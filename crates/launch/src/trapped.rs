@@ -4,6 +4,9 @@
 //! Memory is read and written with `process_vm_readv` and `process_vm_writev`: they look at the
 //! memory that the thread has now (a kept `/proc/PID/mem` does not survive `execve`), and they respect the pages' protection, so that a
 //! result that the program may not write to is EFAULT here as it is for the kernel.
+//!
+//! A thread that waits for an answer can only be killed. What is done for one that is killed meanwhile is as if it had been killed a moment later; its
+//! id is not another's until all ids have been used once more.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -83,13 +86,20 @@ pub struct Handles {
 const MAX_HANDLES: usize = 256;
 
 impl Handles {
-    fn get(&mut self, thread: i32) -> Result<BorrowedFd<'_>, OsErrno> {
+    /// The handle of a thread. A new one is kept if `is_waiting` says that the call it is opened for still waits: then it is that thread's.
+    fn get(&mut self, thread: i32, is_waiting: impl FnOnce() -> bool) -> Result<BorrowedFd<'_>, OsErrno> {
         if self.by_thread.len() >= MAX_HANDLES {
             self.by_thread.clear();
         }
         let handle = match self.by_thread.entry(thread) {
             Entry::Occupied(handle) => handle.into_mut(),
-            Entry::Vacant(place) => place.insert(open_handle(thread)?),
+            Entry::Vacant(place) => {
+                let handle = open_handle(thread)?;
+                if !is_waiting() {
+                    return Err(OsErrno::SRCH);
+                }
+                place.insert(handle)
+            }
         };
         Ok(OwnedFd::as_fd(handle))
     }
@@ -148,11 +158,6 @@ impl<'a> Trapped<'a> {
         self.notification.pid as i32
     }
 
-    /// Whether the call still waits: nothing may be done for one that does not.
-    pub fn is_waiting(&self) -> bool {
-        sys::is_valid(self.listener, self.notification.id)
-    }
-
     /// Fills `buffer` from the program's memory.
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Unreachable> {
         let count = sys::read_memory(self.thread(), address, buffer)?;
@@ -188,11 +193,13 @@ impl<'a> Trapped<'a> {
     /// A copy of one of the program's descriptors. It must be dropped before the call is answered.
     pub fn descriptor(&mut self, number: u32) -> Result<OwnedFd, OsErrno> {
         let thread = self.thread();
-        match sys::pidfd_getfd(self.handles.get(thread)?, number) {
+        let (listener, id) = (self.listener, self.notification.id);
+        let is_waiting = || sys::is_valid(listener, id);
+        match sys::pidfd_getfd(self.handles.get(thread, is_waiting)?, number) {
             // The handle was of an earlier thread with this id.
             Err(OsErrno::SRCH) => {
                 self.handles.by_thread.remove(&thread);
-                sys::pidfd_getfd(self.handles.get(thread)?, number)
+                sys::pidfd_getfd(self.handles.get(thread, is_waiting)?, number)
             }
             result => result,
         }

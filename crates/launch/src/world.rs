@@ -11,6 +11,7 @@ use rustix::io::Errno as OsErrno;
 use crate::calls;
 use crate::files::{Files, PipeId};
 use crate::folders::Folders;
+use crate::limits;
 use crate::node::Node;
 use crate::objects::Objects;
 use crate::trapped::{Answer, Trapped};
@@ -42,7 +43,7 @@ impl World {
     pub fn new(host: Host, range: Range<u32>) -> Result<Self, OsErrno> {
         Ok(Self {
             host,
-            files: Files::new()?,
+            files: Files::new(limits::device_files())?,
             objects: Objects::new()?,
             folders: Folders::default(),
             warnings: Warnings::default(),

@@ -63,17 +63,13 @@ impl UserArgument for Argument<'_> {
     fn copy_in(&mut self, to: &mut [u8]) -> Result<(), UserFault> {
         let read = self.call.read(self.address, to);
         self.denied.set(read == Err(Unreachable::Hidden));
-        // Nothing may be done for a program that was killed meanwhile.
-        if read.is_ok() && self.call.is_waiting() { Ok(()) } else { Err(UserFault) }
+        read.map_err(|_| UserFault)
     }
 }
 
 fn hypercall(world: &World, call: &Trapped<'_>, domain: DomId) -> Result<Answer, Answer> {
     let mut bytes = [0; PrivcmdHypercall::SIZE];
     call.read(call.argument(2), &mut bytes).map_err(unreachable_errno)?;
-    if !call.is_waiting() {
-        return Err(Answer::Error(Errno::EFAULT));
-    }
     let request = PrivcmdHypercall::from_bytes(bytes);
     let result = world.host.hypercall(domain, request.op, request.arg, &mut Memory(call));
     // A hypercall's error is a negative number; so is the system call's.

@@ -177,9 +177,6 @@ fn open(
         Node::DevXen | Node::ProcXen => return open_folder(world, node, flags),
         Node::Absent | Node::NotAFolder => return Err(Answer::Error(Errno::ENOENT)),
     };
-    if !call.is_waiting() {
-        return Err(Answer::Error(Errno::EINTR));
-    }
     let number = world.free_number(call, 0);
     Ok(Answer::Descriptor(NewDescriptor { file, number, close_on_exec: flags.contains(OFlags::CLOEXEC) }))
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reading ports and writing them back.
 //!
-//! A read that finds at most one port goes on natively: the pipe holds that port, and waiting, EAGAIN, EINTR and restarting are the
-//! kernel's own. Everything else is answered here.
+//! A read that finds nothing goes on natively: waiting, EAGAIN, EINTR and restarting are the kernel's own. It then gets one port, from
+//! the pipe. Everything else is answered here.
 
 use evtchn_abi::Errno;
 use evtchn_host::Readable;
@@ -43,7 +43,7 @@ pub fn read(world: &mut World, call: &mut Trapped<'_>, number: i64) -> Result<An
                     break;
                 }
             }
-            // Nothing is there, or one port: natively, if nothing was read before.
+            // Nothing is there: natively, if nothing was read before.
             Ok(None) if i == 0 => return Ok(Answer::Continue),
             Ok(None) => break,
             Err(error) if total == 0 => return Err(Answer::Error(error)),
@@ -62,24 +62,23 @@ fn read_stretch(
 ) -> Result<Option<usize>, Errno> {
     to.check()?;
     let file = world.files.get(id).ok_or(Errno::EBADF)?;
-    match (file.device.readable(to.length), file.device.readable(evtchn_host::MAX_BYTES)) {
-        (Readable::Nothing, _) => return Ok(Some(0)),
-        (Readable::Overflowed, _) => return Err(Errno::EFBIG),
-        // The pipe holds the only port there is. If it held the first of several, taking it would make an edge of the next.
-        (Readable::Empty, _) | (_, Readable::Ports(1)) => return Ok(None),
-        _ => {}
-    }
-    if !call.is_waiting() {
-        return Err(Errno::EINTR);
+    match file.device.readable(to.length) {
+        Readable::Nothing => return Ok(Some(0)),
+        Readable::Overflowed => return Err(Errno::EFBIG),
+        Readable::Empty => return Ok(None),
+        Readable::Ports(_) => {}
     }
     let mut address = to.address;
-    let count = file.device.read(to.length, |bytes| {
+    let copy = |bytes: &[u8]| {
         call.write(address, bytes).map_err(unreachable_errno)?;
         address = address.wrapping_add(bytes.len() as u64);
         Ok(())
-    })?;
-    world.files.settle(id);
-    Ok(Some(count))
+    };
+    match world.files.read(id, to.length, copy) {
+        // A native reader was faster.
+        Err(Errno::EAGAIN) => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// `write`, `writev`, `pwritev2`: enables ports.
@@ -105,16 +104,13 @@ pub fn write(world: &mut World, call: &mut Trapped<'_>, number: i64) -> Result<A
 
 fn write_stretch(world: &World, call: &Trapped<'_>, id: PipeId, from: Stretch) -> Result<usize, Errno> {
     from.check()?;
-    let mut buffer = [0; 4096];
-    let Some(bytes) = buffer.get_mut(..evtchn_host::whole_bytes(from.length)) else { return Ok(0) };
+    let mut bytes = vec![0; evtchn_host::whole_bytes(from.length)];
     if bytes.is_empty() {
         return Ok(0);
     }
-    call.read(from.address, bytes).map_err(unreachable_errno)?;
-    if call.is_waiting() {
-        let file = world.files.get(id).ok_or(Errno::EBADF)?;
-        file.device.enable(evtchn_host::ports_in(bytes));
-    }
+    call.read(from.address, &mut bytes).map_err(unreachable_errno)?;
+    let file = world.files.get(id).ok_or(Errno::EBADF)?;
+    file.device.enable(evtchn_host::ports_in(&bytes));
     Ok(bytes.len())
 }
 
