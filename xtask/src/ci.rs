@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, test};
+use crate::{cargo, paths, test};
 
 /// A check that is one cargo command.
 struct Step {
@@ -16,10 +16,11 @@ struct Step {
     command: fn() -> Command,
 }
 
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     Step { name: "format", needs: Some("fmt"), command: format },
     Step { name: "lints", needs: Some("clippy"), command: lints },
     Step { name: "documentation", needs: None, command: documentation },
+    Step { name: "models", needs: None, command: models },
 ];
 
 /// Runs all steps, then the tests, whose closing lines come last; a failed step does not keep the others from running.
@@ -66,5 +67,13 @@ fn lints() -> Command {
 fn documentation() -> Command {
     let mut command = cargo::cargo();
     command.args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    command
+}
+
+/// The lock-free protocols, in every order that the model checker finds. Built apart, as everything is compiled for it.
+fn models() -> Command {
+    let mut command = cargo::cargo();
+    command.args(["test", "--quiet", "--release", "--package", "evtchn-device", "--test", "loom"]);
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", paths::workspace().join("target/loom"));
     command
 }

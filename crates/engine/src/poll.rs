@@ -43,10 +43,11 @@ impl PollSlot {
     }
 
     /// Ends the poll if it waits for `port`; whether it did.
+    ///
+    /// A poller that narrows its poll from several ports to one at the same time is looked at again: it is still to be woken.
     fn take_if(&self, port: Port) -> bool {
-        let wanted = self.0.load(SeqCst);
-        (wanted == SEVERAL || wanted == u64::from(port.0))
-            && self.0.compare_exchange(wanted, NONE, SeqCst, SeqCst).is_ok()
+        let waits = |wanted| wanted == SEVERAL || wanted == u64::from(port.0);
+        self.0.fetch_update(SeqCst, SeqCst, |wanted| waits(wanted).then_some(NONE)).is_ok()
     }
 }
 

@@ -7,16 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use evtchn_abi::ioctl::Ioctl;
-use evtchn_abi::{DomId, Errno, Port, Virq};
+use evtchn_abi::{DomId, Errno, Port, VcpuId, Virq};
 use evtchn_device::atomic::AtomicU32;
 use evtchn_device::{
     Binding, Driver, Kind, Level, Pushed, ReadStep, Restriction, Ring, SetUpError, UserArgument, copy_slots,
     grown_size,
 };
+use evtchn_engine::OpError;
 use parking_lot::{Mutex, RwLock};
 
 use crate::kernel::Kernel;
-use crate::machine::Machine;
+use crate::machine::{HostEngine, Machine};
 
 /// What is told when an empty ring gets its first port.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -210,36 +211,34 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn engine(&self) -> &crate::machine::HostEngine {
-        &self.device.machine.engine
-    }
-
-    fn domain(&self) -> DomId {
-        self.device.kernel.domain()
+    /// A hypercall of the domain's kernel.
+    fn hypercall<T>(&self, call: impl FnOnce(&HostEngine, DomId) -> Result<T, OpError>) -> Result<T, Errno> {
+        let DeviceFile { machine, kernel, .. } = self.device;
+        kernel.hypercall(|| call(&machine.engine, kernel.domain()))
     }
 }
 
 impl Driver for View<'_> {
     fn bind_virq(&mut self, virq: Virq) -> Result<Port, Errno> {
-        self.engine().bind_virq(self.domain(), virq, evtchn_abi::VcpuId(0)).map_err(|error| error.errno())
+        self.hypercall(|engine, domain| engine.bind_virq(domain, virq, VcpuId(0)))
     }
 
     fn bind_interdomain(&mut self, remote: DomId, remote_port: Port) -> Result<Port, Errno> {
-        self.engine().bind_interdomain(self.domain(), remote, remote_port).map_err(|error| error.errno())
+        self.hypercall(|engine, domain| engine.bind_interdomain(domain, remote, remote_port))
     }
 
     fn alloc_unbound(&mut self, remote: DomId) -> Result<Port, Errno> {
-        self.engine().alloc_unbound(self.domain(), DomId::SELF, remote).map_err(|error| error.errno())
+        self.hypercall(|engine, domain| engine.alloc_unbound(domain, DomId::SELF, remote))
     }
 
     fn notify(&mut self, port: Port) {
         // As the driver does: a peer that is gone is not reported.
-        let _ = self.engine().send(self.domain(), port);
+        let _ = self.hypercall(|engine, domain| engine.send(domain, port));
     }
 
     fn close(&mut self, port: Port) {
         // The channel may be gone with its domain.
-        let _ = self.engine().close(self.domain(), port);
+        let _ = self.hypercall(|engine, domain| engine.close(domain, port));
     }
 
     fn usable_ports(&self) -> u32 {

@@ -104,6 +104,9 @@ impl Host {
         }
         members.remove(&domain);
         let engine = &self.machine.engine;
+        if let Some(kernel) = engine.hooks().kernel(domain) {
+            kernel.stop();
+        }
         // Only this call ends domains, and it was running.
         let _ = engine.destroy_domain(domain);
         engine.hooks().remove(domain);

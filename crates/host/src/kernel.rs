@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use evtchn_abi::{DomId, Errno, Layout, Port, VcpuId, Virq};
 use evtchn_device::{Binding, Fired, Kind};
-use evtchn_engine::DomainConfig;
+use evtchn_engine::{DomainConfig, OpError};
 use evtchn_guest::{SelfNotify, TwoLevel, Vcpu};
 use evtchn_sync::HeapPage;
 use parking_lot::RwLock;
@@ -32,6 +32,8 @@ pub struct Kernel {
     /// The port that the kernel keeps for the store daemon; only in domain 0.
     store_port: Option<Port>,
     upcalls: Box<[Upcall]>,
+    /// Whether the domain still runs. A file that outlives it must not touch a later domain with the same id.
+    running: RwLock<bool>,
 }
 
 /// Who uses a port.
@@ -74,7 +76,14 @@ impl Kernel {
         }
         let ports: Vec<Port> = users.keys().copied().collect();
         let upcalls = (0..vcpus).map(|_| Upcall::default()).collect();
-        let kernel = Arc::new(Self { domain, guest, users: RwLock::new(users), store_port, upcalls });
+        let kernel = Arc::new(Self {
+            domain,
+            guest,
+            users: RwLock::new(users),
+            store_port,
+            upcalls,
+            running: RwLock::new(true),
+        });
         machine.engine.hooks().insert(Arc::clone(&kernel));
         for port in ports {
             kernel.unmask(machine, port);
@@ -101,11 +110,25 @@ impl Kernel {
         self.guest.nr_channels()
     }
 
+    /// Makes a hypercall, which fails with ESRCH once the domain has ended.
+    pub fn hypercall<T>(&self, call: impl FnOnce() -> Result<T, OpError>) -> Result<T, Errno> {
+        let running = self.running.read();
+        if !*running {
+            return Err(Errno::ESRCH);
+        }
+        call().map_err(|error| error.errno())
+    }
+
+    /// The domain ends: no hypercall of its kernel is under way any more, and none comes.
+    pub fn stop(&self) {
+        *self.running.write() = false;
+    }
+
     /// Lets a port's events in.
     pub fn unmask(&self, machine: &Machine, port: Port) {
         // The hypercall, as from another vCPU than the port's: this thread is none. A static binding may name a port that does
         // not exist; nothing comes from it.
-        let _ = machine.engine.unmask(self.domain, port);
+        let _ = self.hypercall(|| machine.engine.unmask(self.domain, port));
     }
 
     /// Gives a port to a file and lets its events in.

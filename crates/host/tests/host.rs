@@ -187,11 +187,18 @@ fn a_file_may_outlive_its_domain() {
     host.leave(b);
     assert_eq!(caller.call(Ioctl::NOTIFY, &[local]), Ok(0));
     assert_eq!(caller.call(Ioctl::BIND_UNBOUND_PORT, &[1]), Err(Errno::ESRCH));
-    drop(caller);
     assert_eq!(status(&host, a, offered), Ok(StatusKind::Unbound { dom: b }));
-    // A new domain of that number can bind the old offer, as on Xen.
+    // A new domain of that number can bind the old offer, as on Xen, and gets the old file's port number.
     let b = host.join(2, 1).unwrap();
-    assert!(Program::open(&host, b).connect(a, offered).is_ok());
+    let heir = Program::open(&host, b);
+    assert_eq!(heir.connect(a, offered), Ok(local));
+    heir.read_and_enable().unwrap();
+    // The old file reaches nothing of it.
+    assert_eq!(caller.call(Ioctl::NOTIFY, &[local]), Ok(0));
+    assert_eq!(listener.read(), Err(Errno::EAGAIN));
+    drop(caller);
+    listener.call(Ioctl::NOTIFY, &[offered]).unwrap();
+    assert_eq!(heir.read(), Ok(vec![local]));
 }
 
 #[test]

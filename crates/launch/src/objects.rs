@@ -13,7 +13,7 @@ use crate::node::Node;
 use crate::readiness::reopen;
 
 /// Nodes whose descriptors have to be recognised: calls on them are answered by the supervisor.
-const DEVICES: [Node; 3] = [Node::Evtchn, Node::Privcmd, Node::Gntdev];
+const DEVICES: [Node; 2] = [Node::Privcmd, Node::Gntdev];
 
 /// The memory files.
 pub struct Objects {
@@ -40,7 +40,7 @@ impl Objects {
         self.devices.iter().find(|(_, _, inode)| *inode == stat.st_ino).map(|&(node, ..)| node)
     }
 
-    /// A new open of a device node that is not an event channel (or of any, if it is only for its path).
+    /// A new open of a device node that is not an event channel.
     pub fn open_device(&self, node: Node, flags: OFlags) -> Result<OwnedFd, Errno> {
         let (_, file, _) = self.devices.iter().find(|(known, ..)| *known == node).ok_or(Errno::NOENT)?;
         reopen(file.as_fd(), flags)

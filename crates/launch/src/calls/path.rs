@@ -156,15 +156,13 @@ fn open(
 ) -> Result<Answer, Answer> {
     check_open(node, flags)?;
     let failed = |error| Answer::Error(program_errno(error));
-    let plain = flags & (OFlags::ACCMODE | OFlags::NONBLOCK | OFlags::PATH);
+    let plain = flags & (OFlags::ACCMODE | OFlags::NONBLOCK);
     let file = match node {
-        Node::Evtchn if !flags.contains(OFlags::PATH) => {
+        Node::Evtchn => {
             let name = program_name(call);
             world.files.open(&world.host, domain, &name, flags)?
         }
-        Node::Evtchn | Node::Privcmd | Node::Gntdev => {
-            world.objects.open_device(node, plain).map_err(failed)?
-        }
+        Node::Privcmd | Node::Gntdev => world.objects.open_device(node, plain).map_err(failed)?,
         Node::XsdKva => return Ok(lowest(world.objects.open_store_page(plain).map_err(failed)?, flags)),
         Node::XsdPort => {
             let port = world.host.store_port(domain).ok_or(Errno::ENOENT)?;
@@ -184,6 +182,10 @@ fn open(
 /// What `open` refuses before a driver is asked.
 fn check_open(node: Node, flags: OFlags) -> Result<(), Errno> {
     node.facts()?;
+    if flags.contains(OFlags::PATH) && !node.is_folder() {
+        // The kernel gives no such descriptor to another process.
+        return Err(Errno::EOPNOTSUPP);
+    }
     let writes = flags & OFlags::ACCMODE != OFlags::RDONLY;
     if flags.contains(OFlags::CREATE | OFlags::EXCL) {
         Err(Errno::EEXIST)
