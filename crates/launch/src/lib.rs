@@ -1,5 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs unmodified programs with `/dev/xen/evtchn`, without Xen and without root, by seccomp user notification.
+//!
+//! ```no_run
+//! use evtchn_launch::{Config, Levels, Program};
+//!
+//! let program = Program { domain: 1, argv: vec!["./server".into()], virqs: vec![] };
+//! let config = Config { programs: vec![program], vcpus: 1, levels: Levels::default() };
+//! evtchn_launch::run(&config)?.mirror() // ends as the program ended
+//! # ; Ok::<(), evtchn_launch::LaunchError>(())
+//! ```
+//!
+//! # How it works
+//!
+//! ```text
+//!   shell -> front            stands for the program: passes signals on, stops and ends as it does      (front)
+//!              |
+//!            supervisor       has the machine: host, open files, one event loop                         (supervisor, world)
+//!              |    ^
+//!              |    | stopped calls: paths, reads, writes, ioctls of device files                       (filter, trapped, calls)
+//!              v    |
+//!            programs and all their descendants
+//! ```
+//!
+//! The filter stops calls that name a path, and calls on descriptors in a range of numbers that only our files get; everything else runs natively.
+//! What a program's descriptor refers to is a pipe that is readable exactly when the device file has an event (`readiness`), so waiting, polling,
+//! SIGIO and the last close are the kernel's own. Which nodes there are is in `node`, how a path leads to one in `path`.
+//!
+//! The process that calls [`run`] must have a single thread: it forks.
 
 mod calls;
 mod error;

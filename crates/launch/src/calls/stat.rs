@@ -44,18 +44,14 @@ pub fn write_statx(call: &Trapped<'_>, node: Node, address: u64) -> Result<Answe
 
 /// Answers `access` and its kind: the nodes belong to the caller, the folders to root.
 pub fn check_access(call: &Trapped<'_>, node: Node, wanted: i32) -> Result<Answer, Answer> {
-    const EXECUTE: u32 = 1;
+    const READ_AND_WRITE: u32 = 6;
+    let wanted = u32::try_from(wanted).ok().filter(|&wanted| wanted <= 7).ok_or(Errno::EINVAL)?;
     let facts = node.facts()?;
-    let (user, _) = owner(call, &facts);
-    let shift = if facts.owned_by_caller || user == 0 { 6 } else { 0 };
-    let mut granted = facts.mode >> shift & 7;
-    if caller(call).0 == 0 {
-        // Root may read and write what it likes, and execute what anybody may.
-        granted |= 6;
-    }
-    let wanted = wanted as u32;
-    let refused = wanted & 7 & !(granted | if node.is_folder() { EXECUTE } else { 0 });
-    if refused == 0 { Ok(Answer::Value(0)) } else { Err(Answer::Error(Errno::EACCES)) }
+    let (user, _) = caller(call);
+    let class = if facts.owned_by_caller || user == 0 { 6 } else { 0 };
+    // Root may read and write what it likes, and execute what anybody may.
+    let granted = facts.mode >> class & 7 | if user == 0 { READ_AND_WRITE } else { 0 };
+    if wanted & !granted == 0 { Ok(Answer::Value(0)) } else { Err(Answer::Error(Errno::EACCES)) }
 }
 
 fn owner(call: &Trapped<'_>, facts: &Facts) -> (u32, u32) {
