@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Fetch(args) => fetch::run(&args)?,
+        Task::Fetch(args) => fetch::run(&args).map(drop)?,
         Task::Test(args) => test::run(&args)?,
         Task::Ci => ci::run()?,
         Task::Replay(args) => return replay::run(&args),

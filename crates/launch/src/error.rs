@@ -19,6 +19,9 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
+    /// There is nothing to run.
+    #[error("no program was given")]
+    NoProgram,
     /// Another supervisor serves this process tree already.
     #[error(
         "this process is traced by another seccomp supervisor already \
@@ -40,9 +43,19 @@ pub enum LaunchError {
     #[error("starting the supervisor")]
     System(#[from] io::Error),
     /// What the supervisor said.
-    #[error("{0}")]
-    Supervisor(String),
+    #[error("{text}")]
+    Supervisor {
+        /// Its words.
+        text: String,
+        /// What the command should end with.
+        status: u8,
+    },
 }
+
+/// The status for "failed", and those that `env` and its kind have for a program that cannot be run.
+const FAILED: u8 = 1;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
 
 impl LaunchError {
     /// What an error of `seccomp(SECCOMP_SET_MODE_FILTER)` means.
@@ -51,6 +64,17 @@ impl LaunchError {
             Some(libc::EBUSY) => Self::Nested,
             Some(libc::EINVAL | libc::ENOSYS) => Self::OldKernel,
             _ => Self::Filter(error),
+        }
+    }
+
+    /// The exit status for this error: 127 for a program that is not found, 126 for one that cannot be executed, else 1.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
+            Self::Program { .. } => NOT_EXECUTABLE,
+            Self::Supervisor { status, .. } => *status,
+            _ => FAILED,
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use crate::signals::{FORWARDED, Inherited};
+use crate::signals::{ENDING, FORWARDED, Inherited};
 use crate::sys::{self, Change};
 use crate::{Config, LaunchError, processes, signals, supervisor};
 
@@ -41,8 +41,8 @@ pub(crate) enum Report {
     Stopped,
     /// All is over.
     Ended(Ending),
-    /// It could not be done, and why.
-    Failed(String),
+    /// It could not be done, why, and what the command should end with.
+    Failed(String, u8),
 }
 
 impl Report {
@@ -51,7 +51,7 @@ impl Report {
             Self::Stopped => (b's', Vec::new()),
             Self::Ended(Ending::Exited(status)) => (b'e', status.to_ne_bytes().to_vec()),
             Self::Ended(Ending::Killed(signal)) => (b'k', signal.to_ne_bytes().to_vec()),
-            Self::Failed(why) => (b'f', why.as_bytes().to_vec()),
+            Self::Failed(why, status) => (b'f', [&[*status], why.as_bytes()].concat()),
         };
         [vec![tag], rest].concat()
     }
@@ -63,7 +63,10 @@ impl Report {
             b's' => Some(Self::Stopped),
             b'e' => Some(Self::Ended(Ending::Exited(number()?))),
             b'k' => Some(Self::Ended(Ending::Killed(number()?))),
-            b'f' => Some(Self::Failed(String::from_utf8_lossy(rest).into_owned())),
+            b'f' => {
+                let (&status, why) = rest.split_first()?;
+                Some(Self::Failed(String::from_utf8_lossy(why).into_owned(), status))
+            }
             _ => None,
         }
     }
@@ -79,6 +82,9 @@ impl Report {
 /// # Errors
 /// A program could not be started, or the kernel lacks what is needed; nothing runs any more then.
 pub fn run(config: &Config) -> Result<Ending, LaunchError> {
+    if config.programs.is_empty() || config.programs.iter().any(|program| program.argv.is_empty()) {
+        return Err(LaunchError::NoProgram);
+    }
     let inherited = Inherited::replace();
     sys::become_subreaper()?;
     let (front, back) =
@@ -87,7 +93,7 @@ pub fn run(config: &Config) -> Result<Ending, LaunchError> {
     let Some(supervisor) = sys::fork()? else {
         drop(front);
         let report = supervisor::run(config, &inherited, &back)
-            .map_or_else(|error| Report::Failed(error.chain()), Report::Ended);
+            .map_or_else(|error| Report::Failed(error.chain(), error.status()), Report::Ended);
         report.send(&back);
         sys::exit_now(0);
     };
@@ -120,7 +126,9 @@ impl Front {
                 match self.receive() {
                     Some(Report::Stopped) => self.stop(),
                     Some(Report::Ended(ending)) => return Ok(ending),
-                    Some(Report::Failed(why)) => return Err(LaunchError::Supervisor(why)),
+                    Some(Report::Failed(text, status)) => {
+                        return Err(LaunchError::Supervisor { text, status });
+                    }
                     None => return Err(self.supervisor_died()),
                 }
             }
@@ -135,7 +143,8 @@ impl Front {
 
     fn pass_on_signals(&self) {
         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
-            if FORWARDED.contains(&signal) {
+            // The supervisor knows which of them count now.
+            if FORWARDED.contains(&signal) || ENDING.contains(&signal) {
                 let _ = sys::kill(self.supervisor, signal);
             }
         }
@@ -149,7 +158,8 @@ impl Front {
 
     fn supervisor_died(&self) -> LaunchError {
         processes::kill_descendants();
-        LaunchError::Supervisor("the supervisor was killed; its programs were killed too".into())
+        let text = "the supervisor was killed; its programs were killed too".into();
+        LaunchError::Supervisor { text, status: 1 }
     }
 }
 
@@ -172,11 +182,12 @@ mod tests {
             Report::Stopped,
             Report::Ended(Ending::Exited(7)),
             Report::Ended(Ending::Killed(9)),
-            Report::Failed("evtchn: why".into()),
+            Report::Failed("evtchn: why".into(), 127),
         ] {
             assert_eq!(Report::from_bytes(&report.to_bytes()), Some(report));
         }
         assert_eq!(Report::from_bytes(b""), None);
         assert_eq!(Report::from_bytes(b"e1"), None);
+        assert_eq!(Report::from_bytes(b"f"), None);
     }
 }

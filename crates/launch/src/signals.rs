@@ -1,34 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the launcher does with signals, and what its programs find.
 //!
-//! Signals of the terminal reach the whole foreground group, the programs included: the launcher ignores them. Signals that
-//! somebody sends to the launcher are passed on. A program starts with the mask and the dispositions that the launcher itself was started with.
+//! Signals of the terminal reach the whole foreground group, the programs included: the launcher leaves them to the programs. Only when what
+//! is left are daemons, which no terminal reaches, SIGINT and SIGQUIT end them. Signals that somebody sends to the launcher are passed on. A program starts with the mask and the dispositions that the launcher itself was started with.
 
 use std::os::fd::OwnedFd;
 
 use crate::sys;
 
-/// What a terminal sends.
-const TERMINAL: [i32; 5] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+/// What a terminal sends to stop a program.
+const STOPPING: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+/// What a terminal sends to end a program.
+pub const ENDING: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
 /// What is passed on to the programs.
 pub const FORWARDED: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
 
 /// The signal state that the launcher was started with.
 pub struct Inherited {
     mask: libc::sigset_t,
-    ignored: [bool; TERMINAL.len()],
+    ignored: [bool; STOPPING.len()],
 }
 
 impl Inherited {
-    /// Puts the launcher's own state in force: terminal signals ignored, the forwarded ones and those about children blocked.
+    /// Puts the launcher's own state in force: stopping ignored, the other signals it looks at blocked.
     pub fn replace() -> Self {
-        let ignored = TERMINAL.map(|signal| sys::ignore_signal(signal, true));
+        let ignored = STOPPING.map(|signal| sys::ignore_signal(signal, true));
         Self { mask: sys::block_signals(&handled()), ignored }
     }
 
     /// Puts back what was found.
     pub fn restore(&self) {
-        for (signal, ignored) in TERMINAL.into_iter().zip(self.ignored) {
+        for (signal, ignored) in STOPPING.into_iter().zip(self.ignored) {
             sys::ignore_signal(signal, ignored);
         }
         // The runtime of this program ignores it.
@@ -37,9 +39,8 @@ impl Inherited {
     }
 }
 
-fn handled() -> [i32; FORWARDED.len() + 2] {
-    let [term, hup, usr1, usr2] = FORWARDED;
-    [term, hup, usr1, usr2, libc::SIGCHLD, libc::SIGCONT]
+fn handled() -> Vec<i32> {
+    [&FORWARDED[..], &ENDING, &[libc::SIGCHLD, libc::SIGCONT]].concat()
 }
 
 /// A descriptor on which the blocked signals arrive.

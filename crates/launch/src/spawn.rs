@@ -60,7 +60,7 @@ pub fn spawn(argv: &[OsString], filter: &[Instruction], prepare: &dyn Fn()) -> R
     match receive(&mut from_child)? {
         None => Ok(Launched { process, listener }),
         Some((_, error)) => Err(LaunchError::Program {
-            program: argv[0].clone(),
+            program: argv.first().cloned().unwrap_or_default(),
             source: io::Error::from_raw_os_error(error as i32),
         }),
     }

@@ -7,6 +7,7 @@
 //! switched off by the first interruption that finds the process idle. An idle supervisor is woken by nothing.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use crate::front::{Ending, Report, ending};
-use crate::signals::{FORWARDED, Inherited};
+use crate::signals::{ENDING, FORWARDED, Inherited};
 use crate::spawn::{Launched, spawn};
 use crate::sys::{self, Change};
 use crate::trapped::{Handles, Trapped};
@@ -202,6 +203,10 @@ impl<'a> Supervisor<'a> {
                 libc::SIGCHLD => self.reap(),
                 libc::SIGCONT => self.signal_programs(signal),
                 signal if FORWARDED.contains(&signal) => self.signal_programs(signal),
+                // Daemons are not reached by the terminal that this one is.
+                signal if ENDING.contains(&signal) && self.living.is_empty() => {
+                    processes::signal_descendants(libc::SIGTERM);
+                }
                 _ => {}
             }
         }
@@ -224,7 +229,9 @@ impl<'a> Supervisor<'a> {
             match (change, ending(change)) {
                 (Change::Stopped(_), _) if is_foreground => Report::Stopped.send(self.front),
                 (_, Some(ending)) => {
-                    self.living.remove(&process);
+                    if self.living.remove(&process) && self.ending.is_none() && !is_foreground {
+                        self.tell_of_failure(process, ending);
+                    }
                     if is_foreground {
                         self.foreground_ended(ending);
                     }
@@ -234,12 +241,27 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// A program beside the foreground one has ended first. If it failed, the others may wait for it in vain.
+    fn tell_of_failure(&self, process: i32, ending: Ending) {
+        let how = match ending {
+            Ending::Exited(0) => return,
+            Ending::Exited(status) => format!("ended with status {status}"),
+            Ending::Killed(signal) => format!("was killed by signal {signal}"),
+        };
+        let number = self.programs.iter().position(|&program| program == process).map_or(0, |n| n + 1);
+        eprintln!("evtchn: run: program {number} (process {process}) {how}");
+    }
+
     /// Programs that were started beside the foreground one end with it. What it leaves behind alone (a daemon) goes on.
     fn foreground_ended(&mut self, ending: Ending) {
         self.ending = Some(ending);
         if self.programs.len() > 1 {
             processes::signal_descendants(libc::SIGTERM);
             self.kill_at = Some(Instant::now() + GRACE);
+        } else if std::io::stderr().is_terminal() && !processes::descendants().is_empty() {
+            eprintln!(
+                "evtchn: run: the program has ended; what it left behind is served on (Ctrl-C ends it)"
+            );
         }
     }
 

@@ -52,8 +52,43 @@ fn arguments_and_environment_arrive_unchanged() {
 #[test]
 fn a_program_that_does_not_exist_is_named() {
     let finished = Launch::new(["--", "/nonexistent/program"]).finish();
-    assert_ne!(finished.status.code(), Some(0), "{finished}");
+    assert_eq!(finished.status.code(), Some(127), "{finished}");
     assert!(finished.stderr.contains("/nonexistent/program"), "{finished}");
+}
+
+#[test]
+fn a_file_that_is_no_program_is_named() {
+    let finished = Launch::new(["--", "/dev"]).finish();
+    assert_eq!(finished.status.code(), Some(126), "{finished}");
+    assert!(finished.stderr.contains("/dev"), "{finished}");
+}
+
+#[test]
+fn a_missing_program_and_a_mistyped_option_are_wrong_usage() {
+    for words in [
+        &["--and", "true"][..],
+        &["--domain", "3", "--and", "true"],
+        &["--bogus", "true"],
+        &["true", "--and"],
+    ] {
+        let finished = Launch::new(words.iter().copied()).finish();
+        assert_eq!(finished.status.code(), Some(2), "{words:?}: {finished}");
+    }
+}
+
+#[test]
+fn the_failure_of_a_program_in_the_background_is_told() {
+    let finished = Launch::new(["--", "sh", "-c", "exit 3", "--and", "--", "sleep", "0.3"]).finish();
+    assert_eq!(finished.status.code(), Some(0), "{finished}");
+    assert!(finished.stderr.contains("program 1") && finished.stderr.contains("status 3"), "{finished}");
+}
+
+#[test]
+fn what_is_left_behind_ends_with_an_interrupt() {
+    let left = Launch::new(["--", "sh", "-c", "setsid sleep 60 & exit 5"]).start();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    left.signal(Signal::INT);
+    assert_eq!(left.finish().status.code(), Some(5));
 }
 
 #[test]

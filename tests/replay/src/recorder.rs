@@ -29,6 +29,9 @@ const RANDOM_STEPS: usize = 60;
 const DEADLINE: Duration = Duration::from_secs(300);
 /// How often a running recorder is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Starts the recorder with next to no lockable memory. It locks all it has, now and later, if it may; an ordinary user may lock
+/// some, and then its threads get no stacks. If it may not, it goes on without.
+const WITHOUT_LOCKED_MEMORY: &str = "ulimit -l 64; exec \"$@\"";
 /// The variable that names a ready-made `evtchn` binary.
 const BINARY_VARIABLE: &str = "EVTCHN_BIN";
 
@@ -71,7 +74,7 @@ impl Tools {
         command
             .args(["--linux", driver_level(&xen.meta.linux)])
             .args(["--domain", &xen.meta.domid.to_string()])
-            .arg("--")
+            .args(["--", "sh", "-c", WITHOUT_LOCKED_MEMORY, "sh"])
             .arg(&self.recorder);
         command.args(program(xen, run.seed)?).stdin(Stdio::null()).stdout(Stdio::piped());
         if let Some(settle_us) = run.settle_us {

@@ -8,6 +8,7 @@ mod run;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use evtchn_launch::LaunchError;
 
 /// Xen event channels without Xen: runs programs written for /dev/xen/evtchn on any Linux machine.
 #[derive(Parser)]
@@ -40,6 +41,6 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error: anyhow::Error| {
         eprintln!("evtchn: {error:#}");
-        ExitCode::FAILURE
+        error.downcast_ref::<LaunchError>().map_or(ExitCode::FAILURE, |error| error.status().into())
     })
 }

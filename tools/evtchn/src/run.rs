@@ -5,22 +5,48 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
-use evtchn_abi::Virq;
+use evtchn_abi::virq::NR_VIRQS;
+use evtchn_abi::{DomId, Virq};
 use evtchn_launch::{Config, Ending, Levels, LinuxLevel, PeriodicVirq, Program, XenLevel};
+
+/// The highest id that a domain can have.
+const LAST_DOMAIN: i64 = DomId::FIRST_RESERVED.0 as i64 - 1;
+
+const MORE: &str = "\
+Options before the first program: all of the above. After --and: --domain and --virq, which belong to one program.
+A program whose name begins with - comes after --.
+
+Examples:
+  evtchn run ./program --its-option
+      one program, in domain 0
+  evtchn run --domain 1 ./server --and --domain 2 ./client
+      two programs in two domains; ./client is in the foreground
+  evtchn run --virq 3@500 xenstored -N
+      with VIRQ_DOM_EXC twice a second
+
+Exit status:
+  that of the last program, or its signal; 127 if a program is not found, 126 if it cannot be executed, 1 if it
+  cannot be run for another reason, 2 for wrong usage
+
+Signals:
+  SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to the programs. Those of the terminal reach the programs by themselves; when only
+  daemons are left, SIGINT and SIGQUIT end them. If evtchn is killed, so are the programs.";
 
 /// Runs programs with a working /dev/xen/evtchn.
 ///
 /// Each program runs unmodified in a domain of a machine that lives as long as they do. Several programs are separated by `--and`; the
 /// last one is in the foreground: its exit status is the command's, and when it ends the others get SIGTERM, and SIGKILL 5 seconds later.
 #[derive(clap::Args)]
+#[command(after_long_help = MORE)]
 #[command(override_usage = "evtchn run [OPTIONS] [--] PROGRAM [ARGS]... \
     [--and [--domain N] [--virq N@MS] [--] PROGRAM [ARGS]...]...")]
 pub struct Args {
-    /// The release of Xen to answer like.
+    /// Answer like this release of Xen (`current`: the latest, 4.21).
     #[arg(long, value_enum, default_value = "4.17")]
     xen: Xen,
-    /// The release of Linux whose driver to answer like.
+    /// Answer like the driver of this release of Linux (7.2 has BIND_STATIC).
     #[arg(long, value_enum, default_value = "6.1")]
     linux: Linux,
     /// How many vCPUs each domain has.
@@ -41,13 +67,14 @@ struct Further {
 #[derive(clap::Args)]
 struct ProgramArgs {
     /// The domain the program runs in, 0 to 32751. Domain 0 is privileged.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=LAST_DOMAIN))]
     domain: u32,
-    /// Raise the virtual interrupt N in the program's domain every MS milliseconds. May be given several times.
+    /// Raise the virtual interrupt N in the program's domain every MS milliseconds. May be given several times. The kernel of every domain
+    /// has 0, that of domain 0 also 1, 2, 9 and 16.
     #[arg(long = "virq", value_name = "N@MS", value_parser = periodic_virq)]
     virqs: Vec<PeriodicVirq>,
     /// The program and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
 }
 
@@ -87,6 +114,9 @@ fn programs(first: ProgramArgs) -> Vec<Program> {
     let ProgramArgs { domain, virqs, command } = first;
     let mut groups = command.split(|word| word == "--and").map(<[OsString]>::to_vec);
     let argv = groups.next().unwrap_or_default();
+    if argv.is_empty() {
+        clap::Error::raw(ErrorKind::MissingRequiredArgument, "a program is missing before --and\n").exit();
+    }
     let further = groups.map(|group| {
         let Further { program } = Further::parse_from(group);
         Program { domain: program.domain, argv: program.command, virqs: program.virqs }
@@ -96,10 +126,13 @@ fn programs(first: ProgramArgs) -> Vec<Program> {
 
 fn periodic_virq(text: &str) -> Result<PeriodicVirq, String> {
     let (virq, milliseconds) = text.split_once('@').ok_or("the form is N@MS, for example 3@500")?;
-    let virq = virq.parse().map(Virq).map_err(|_| format!("{virq} is not a VIRQ's number"))?;
+    let virq = match virq.parse() {
+        Ok(number @ 0..NR_VIRQS) => Virq(number),
+        _ => return Err(format!("{virq} is not a virtual interrupt: they go from 0 to {}", NR_VIRQS - 1)),
+    };
     let every = match milliseconds.parse() {
         Ok(milliseconds @ 1..) => Duration::from_millis(milliseconds),
-        _ => return Err(format!("{milliseconds} is not a number of milliseconds, 1 or more")),
+        _ => return Err(format!("{milliseconds}: the number of milliseconds is at least 1")),
     };
     Ok(PeriodicVirq { virq, every })
 }

@@ -182,7 +182,7 @@ fn open(
 /// What `open` refuses before a driver is asked.
 fn check_open(node: Node, flags: OFlags) -> Result<(), Errno> {
     node.facts()?;
-    if flags.contains(OFlags::PATH) && !node.is_folder() {
+    if flags.contains(OFlags::PATH) {
         // The kernel gives no such descriptor to another process.
         return Err(Errno::EOPNOTSUPP);
     }
