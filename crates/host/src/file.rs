@@ -3,7 +3,7 @@
 //!
 //! Lock order: bind, consumer, producer, slots. The producer's side runs in upcalls, under no lock but the kernel's table of users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use evtchn_abi::ioctl::Ioctl;
@@ -186,6 +186,17 @@ impl DeviceFile {
                 self.kernel.unmask(&self.machine, port);
             }
         }
+    }
+
+    /// Enables every disabled port that is not queued: each was delivered, and may have been written by means that were not seen.
+    pub fn enable_delivered(&self) {
+        let queued: BTreeSet<Port> = {
+            let _consumer = self.file.consumer.lock();
+            let slots = self.file.slots.read();
+            self.file.ring.peek(&slots, slots.len()).ports().collect()
+        };
+        let bound: Vec<Port> = self.file.bind.lock().bindings.keys().copied().collect();
+        self.enable(bound.into_iter().filter(|port| !queued.contains(port)));
     }
 
     /// What `poll` answers.

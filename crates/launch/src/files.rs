@@ -16,10 +16,11 @@ use rustix::fs::OFlags;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno as OsErrno;
 
+use crate::objects::FileId;
 use crate::readiness::Readiness;
 use crate::slot::Slots;
 
-/// The inode of a pipe.
+/// The inode of a pipe; all pipes are in one file system.
 pub type PipeId = u64;
 
 /// One open of `/dev/xen/evtchn`.
@@ -35,12 +36,16 @@ pub struct OpenFile {
 /// All of them.
 pub struct Files {
     open: HashMap<PipeId, OpenFile>,
+    /// The file system of all pipes, once there is one.
+    pipes: Option<u64>,
     by_watch: HashMap<i32, PipeId>,
     notices: OwnedFd,
     /// Files that somebody has closed; perhaps it was the last close.
     suspects: HashSet<PipeId>,
     /// An epoll set of the suspects' pipes.
     hangups: OwnedFd,
+    /// Files whose pipe could not be made to agree with their ring.
+    unsettled: BTreeSet<PipeId>,
     slots: Slots,
     /// Files whose ring turned from empty to not empty.
     woken: Receiver<PipeId>,
@@ -55,10 +60,12 @@ impl Files {
         let (waker, woken) = channel();
         Ok(Self {
             open: HashMap::new(),
+            pipes: None,
             by_watch: HashMap::new(),
             notices: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
             suspects: HashSet::new(),
             hangups: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            unsettled: BTreeSet::new(),
             slots: Slots::default(),
             woken,
             waker,
@@ -69,6 +76,12 @@ impl Files {
     /// Descriptors of which one is readable when a program has done something natively.
     pub fn sources(&self) -> [BorrowedFd<'_>; 2] {
         [self.notices.as_fd(), self.hangups.as_fd()]
+    }
+
+    /// The file whose pipe was looked at.
+    pub fn find(&self, pipe: FileId) -> Option<PipeId> {
+        let known = self.pipes == Some(pipe.device) && self.open.contains_key(&pipe.inode);
+        known.then_some(pipe.inode)
     }
 
     /// The file of a pipe.
@@ -92,7 +105,8 @@ impl Files {
         }
         let kept = flags & (OFlags::NONBLOCK | OFlags::from_bits_retain(libc::O_ASYNC as u32));
         let (readiness, program) = Readiness::new(&self.slots, kept).map_err(ours)?;
-        let id = readiness.inode().map_err(ours)?;
+        let FileId { device: pipes, inode: id } = readiness.id().map_err(ours)?;
+        self.pipes = Some(pipes);
         let events = WatchFlags::ACCESS | WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE;
         let watch = inotify::add_watch(&self.notices, readiness.path(), events).map_err(ours)?;
         let waker = self.waker.clone();
@@ -118,6 +132,9 @@ impl Files {
         }
         self.release_abandoned();
         self.settle_woken();
+        for id in std::mem::take(&mut self.unsettled) {
+            self.absorb(id);
+        }
     }
 
     /// Notes what inotify has to tell, and returns the files it was about.
@@ -125,15 +142,25 @@ impl Files {
         let mut touched = BTreeSet::new();
         for (watch, flags) in read_notices(self.notices.as_fd()) {
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-                let all: Vec<PipeId> = self.open.keys().copied().collect();
-                all.iter().for_each(|&id| self.suspect(id));
-                touched.extend(all);
+                touched.extend(self.open.keys());
+                self.lost_notices();
             } else if let Some(&id) = self.by_watch.get(&watch) {
                 self.notice(id, flags);
                 touched.insert(id);
             }
         }
         touched
+    }
+
+    /// Nobody knows what was done natively to any file.
+    fn lost_notices(&mut self) {
+        let all: Vec<PipeId> = self.open.keys().copied().collect();
+        for id in all {
+            self.suspect(id);
+            if let Some(file) = self.open.get_mut(&id) {
+                file.readiness.lost_notices();
+            }
+        }
     }
 
     fn notice(&mut self, id: PipeId, flags: ReadFlags) {
@@ -159,15 +186,20 @@ impl Files {
     /// Takes in what was done to a pipe natively, and makes it agree with its ring again.
     pub fn absorb(&mut self, id: PipeId) {
         let Some(file) = self.open.get_mut(&id) else { return };
-        // Our own pipe, with nothing in it that could fail but memory; then the next notice tries again.
-        let Ok(seen) = file.readiness.look() else { return };
+        let Ok(seen) = file.readiness.look() else {
+            self.unsettled.insert(id);
+            return;
+        };
         if seen.head_taken {
             file.device.take_head();
         }
-        if !seen.written.is_empty() && file.flags.check_write().is_ok() {
+        if file.flags.check_write().is_ok() {
             file.device.enable(seen.written.into_iter().map(Port));
+            if seen.echoed {
+                file.device.enable_delivered();
+            }
         }
-        file.settle();
+        self.settle(id);
     }
 
     /// Does a `read` of `length` bytes: hands the bytes to `copy`, and takes the ports out of the ring if it succeeds.
@@ -183,16 +215,18 @@ impl Files {
         let file = self.open.get_mut(&id).ok_or(Errno::EBADF)?;
         let result = file.read(length, copy);
         match result {
-            Ok(_) => file.settle(),
+            Ok(_) => self.settle(id),
             Err(_) => self.absorb(id),
         }
         result
     }
 
-    /// Makes a file's pipe agree with its ring after the ring was reset.
+    /// Makes a file's pipe agree with its ring. If it fails, for want of memory or descriptors, it is tried again later.
     pub fn settle(&mut self, id: PipeId) {
-        if let Some(file) = self.open.get_mut(&id) {
-            file.settle();
+        let Some(file) = self.open.get_mut(&id) else { return };
+        let head = file.device.head().map(|port| port.0);
+        if file.readiness.settle(head).is_err() {
+            self.unsettled.insert(id);
         }
     }
 
@@ -254,22 +288,19 @@ impl OpenFile {
             Ok(())
         })
     }
-
-    /// Makes the pipe agree with the ring.
-    fn settle(&mut self) {
-        let head = self.device.head().map(|port| port.0);
-        // As in `absorb`.
-        let _ = self.readiness.settle(head);
-    }
 }
 
-/// Everything that inotify has to tell. A read that leaves room for another event has emptied the queue.
+/// What inotify has to tell: everything that it had when asked. A read that leaves room for another event has emptied the queue; one that goes
+/// on for longer than the queue is long only gets what came meanwhile.
 fn read_notices(notices: BorrowedFd<'_>) -> Vec<(i32, ReadFlags)> {
     /// Watch, mask, cookie and length; events of a watched file carry no name.
     const EVENT: usize = 16;
+    /// The usual `fs.inotify.max_queued_events`. A longer queue is read on in the next round.
+    const QUEUE: usize = 16384;
     let mut found = Vec::new();
     let mut buffer = [0; 64 * EVENT];
-    while let Ok(count) = rustix::io::read(notices, &mut buffer) {
+    for _ in 0..QUEUE / 64 {
+        let Ok(count) = rustix::io::read(notices, &mut buffer) else { break };
         let (events, _) = buffer[..count].as_chunks::<EVENT>();
         found.extend(events.iter().map(|&[w0, w1, w2, w3, m0, m1, m2, m3, ..]| {
             let mask = u32::from_ne_bytes([m0, m1, m2, m3]);

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::signals::{ENDING, FORWARDED, Inherited};
 use crate::sys::{self, Change};
-use crate::{Config, LaunchError, processes, signals, supervisor};
+use crate::{Config, LaunchError, limits, processes, signals, supervisor};
 
 /// How the foreground program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,18 +86,22 @@ pub fn run(config: &Config) -> Result<Ending, LaunchError> {
         return Err(LaunchError::NoProgram);
     }
     let inherited = Inherited::replace();
+    let streams = limits::open_descriptors();
     sys::become_subreaper()?;
     let (front, back) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(std::io::Error::from)?;
     let Some(supervisor) = sys::fork()? else {
         drop(front);
-        let report = supervisor::run(config, &inherited, &back)
+        let report = supervisor::run(config, &inherited, &streams, &back)
             .map_or_else(|error| Report::Failed(error.chain(), error.status()), Report::Ended);
         report.send(&back);
         sys::exit_now(0);
     };
     drop(back);
+    if config.give_up_streams {
+        limits::give_up(&streams);
+    }
     let result = Front { supervisor, socket: front, signals: signals::descriptor()? }.serve();
     inherited.restore();
     result
@@ -160,6 +164,13 @@ impl Front {
         processes::kill_descendants();
         let text = "the supervisor was killed; its programs were killed too".into();
         LaunchError::Supervisor { text, status: 1 }
+    }
+}
+
+/// Lets the front go on, if it has stopped: the program goes on. Called by the supervisor, its child.
+pub(crate) fn go_on() {
+    if let Some(front) = rustix::process::getppid() {
+        let _ = sys::kill(front.as_raw_nonzero().get(), libc::SIGCONT);
     }
 }
 

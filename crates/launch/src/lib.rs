@@ -5,7 +5,12 @@
 //! use evtchn_launch::{Config, Levels, Program};
 //!
 //! let program = Program { domain: 1, argv: vec!["./server".into()], virqs: vec![] };
-//! let config = Config { programs: vec![program], vcpus: 1, levels: Levels::default() };
+//! let config = Config {
+//!     programs: vec![program],
+//!     vcpus: 1,
+//!     levels: Levels::default(),
+//!     give_up_streams: true,
+//! };
 //! evtchn_launch::run(&config)?.mirror() // ends as the program ended
 //! # ; Ok::<(), evtchn_launch::LaunchError>(())
 //! ```
@@ -67,6 +72,9 @@ pub struct Config {
     pub vcpus: u32,
     /// Which releases to answer like.
     pub levels: Levels,
+    /// Whether the calling process gives up its standard input and output, and whatever else it has inherited, to the programs. Then who
+    /// is at the other end sees them closed when the programs have closed them. Standard error stays.
+    pub give_up_streams: bool,
 }
 
 /// One program.

@@ -15,9 +15,25 @@ use crate::readiness::reopen;
 /// Nodes whose descriptors have to be recognised: calls on them are answered by the supervisor.
 const DEVICES: [Node; 2] = [Node::Privcmd, Node::Gntdev];
 
+/// What identifies an open file: its file system and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// The file system's device number.
+    pub device: u64,
+    /// The number of the file in it.
+    pub inode: u64,
+}
+
+impl FileId {
+    /// The identity of the file that was looked at.
+    pub fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
 /// The memory files.
 pub struct Objects {
-    devices: Vec<(Node, OwnedFd, u64)>,
+    devices: Vec<(Node, OwnedFd, FileId)>,
     store_page: OwnedFd,
 }
 
@@ -26,8 +42,8 @@ impl Objects {
     pub fn new() -> Result<Self, Errno> {
         let device = |node: Node| {
             let file = memory_file(b"")?;
-            let inode = rustix::fs::fstat(&file)?.st_ino;
-            Ok((node, file, inode))
+            let id = FileId::of(&rustix::fs::fstat(&file)?);
+            Ok((node, file, id))
         };
         Ok(Self {
             devices: DEVICES.into_iter().map(device).collect::<Result<_, Errno>>()?,
@@ -37,7 +53,8 @@ impl Objects {
 
     /// The device that a descriptor of a program stands for.
     pub fn node_of(&self, stat: &Stat) -> Option<Node> {
-        self.devices.iter().find(|(_, _, inode)| *inode == stat.st_ino).map(|&(node, ..)| node)
+        let id = FileId::of(stat);
+        self.devices.iter().find(|(_, _, known)| *known == id).map(|&(node, ..)| node)
     }
 
     /// A new open of a device node that is not an event channel.

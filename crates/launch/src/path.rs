@@ -108,7 +108,9 @@ impl<S: Surroundings> Walk<'_, S> {
         if self.links > MAX_LINKS {
             return None;
         }
-        if let Some(node) = self.around.anonymous(text.as_os_str()) {
+        // Only the kernel's own links lead to what has no path.
+        let kernels = from.starts_with("/proc") && from.ends_with("fd");
+        if let Some(node) = self.around.anonymous(text.as_os_str()).filter(|_| kernels) {
             return Some(node.path().to_owned());
         }
         let mut at = if text.is_absolute() { PathBuf::from("/") } else { from.to_owned() };

@@ -38,7 +38,7 @@ pub fn kill_descendants() {
     while start.elapsed() < PATIENCE {
         signal_descendants(libc::SIGKILL);
         loop {
-            match sys::child_change(false) {
+            match sys::child_change() {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(_) => return,

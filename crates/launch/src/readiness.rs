@@ -30,6 +30,10 @@
 //! tells them apart, and the counts start again whenever all notices were taken. Equal notices in a row come as one: of a put and a write, or two
 //! writes, which need not be told apart because nothing was read between them.
 //!
+//! A program that writes ports natively and then reads may read them back, before the supervisor has found them. Which ports those were is
+//! not known then, only that it happened: a notice of a write and one of a read after it. So every port that was delivered and is not enabled counts as
+//! written: an event may come that the program has not asked for yet, none stays away for ever.
+//!
 //! # The last close
 //! The program's end is held nowhere in the supervisor, so its last close anywhere shows as a hang-up of the reader, once the supervisor's
 //! writer is gone too. Opening a writer for every token would cost more than all the rest of a call. So the writer is kept until
@@ -43,6 +47,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
+use crate::objects::FileId;
 use crate::slot::{Slot, Slots};
 use crate::sys;
 
@@ -62,6 +67,10 @@ pub struct Readiness {
     own_puts: u32,
     /// A program has read since the token was put in.
     was_read: bool,
+    /// A program has written what was not looked at yet.
+    was_written: bool,
+    /// It, or another, has read after that.
+    echoed: bool,
 }
 
 /// What happened to the pipe while nobody looked.
@@ -71,6 +80,8 @@ pub struct Seen {
     pub head_taken: bool,
     /// Ports that the program wrote natively.
     pub written: Vec<u32>,
+    /// Ports were written that cannot be found any more: a program has read them back.
+    pub echoed: bool,
 }
 
 impl Readiness {
@@ -90,13 +101,15 @@ impl Readiness {
             own_reads: 0,
             own_puts: 0,
             was_read: false,
+            was_written: false,
+            echoed: false,
         };
         Ok((readiness, program))
     }
 
-    /// The number that identifies the pipe in the kernel.
-    pub fn inode(&self) -> Result<u64, Errno> {
-        Ok(rustix::fs::fstat(&self.reader)?.st_ino)
+    /// What identifies the pipe in the kernel.
+    pub fn id(&self) -> Result<FileId, Errno> {
+        Ok(FileId::of(&rustix::fs::fstat(&self.reader)?))
     }
 
     /// A path at which the pipe can be opened or watched.
@@ -106,9 +119,11 @@ impl Readiness {
 
     /// A notice that somebody has read.
     pub fn notice_read(&mut self) {
-        match self.own_reads {
-            0 => self.was_read = true,
-            _ => self.own_reads -= 1,
+        if self.own_reads > 0 {
+            self.own_reads -= 1;
+        } else {
+            self.was_read = true;
+            self.echoed |= self.was_written;
         }
     }
 
@@ -118,7 +133,14 @@ impl Readiness {
             self.own_puts -= 1;
             // Reads before that were not of this token.
             self.was_read = false;
+        } else {
+            self.was_written = true;
         }
+    }
+
+    /// Notices were lost: somebody may have read, written, and read that again.
+    pub fn lost_notices(&mut self) {
+        self.echoed = true;
     }
 
     /// All notices were taken: none of the supervisor's own accesses is still to come.
@@ -135,7 +157,8 @@ impl Readiness {
         self.has_token &= !head_taken;
         let expected = if self.has_token { TOKEN } else { 0 };
         let written = if available > expected { self.take_written()? } else { Vec::new() };
-        Ok(Seen { head_taken, written })
+        self.was_written = false;
+        Ok(Seen { head_taken, written, echoed: std::mem::take(&mut self.echoed) })
     }
 
     /// Takes everything out of the pipe: the token if it is there, and ports that were written behind it.
@@ -270,7 +293,7 @@ mod tests {
         pipe.settle(Some(7)).unwrap();
         pipe.settle(Some(9)).unwrap();
         assert_eq!(read_port(&program), Ok(9));
-        assert_eq!(pipe.look().unwrap(), Seen { head_taken: true, written: vec![] });
+        assert_eq!(pipe.look().unwrap(), Seen { head_taken: true, ..Seen::default() });
         assert_eq!(read_port(&program), Err(Errno::AGAIN));
     }
 
@@ -301,7 +324,7 @@ mod tests {
         let (mut pipe, program) = pair();
         pipe.settle(Some(7)).unwrap();
         rustix::io::write(&program, &[5u32.to_ne_bytes(), 7u32.to_ne_bytes()].concat()).unwrap();
-        assert_eq!(pipe.look().unwrap(), Seen { head_taken: false, written: vec![5, 7] });
+        assert_eq!(pipe.look().unwrap(), Seen { written: vec![5, 7], ..Seen::default() });
         pipe.settle(Some(7)).unwrap();
         assert_eq!(read_port(&program), Ok(7));
     }
@@ -317,7 +340,19 @@ mod tests {
         pipe.notice_read();
         pipe.notice_write();
         pipe.no_more_notices();
-        assert_eq!(pipe.look().unwrap(), Seen { head_taken: true, written: vec![7] });
+        assert_eq!(pipe.look().unwrap(), Seen { head_taken: true, written: vec![7], echoed: false });
+    }
+
+    #[test]
+    fn ports_that_were_written_and_read_back_are_known_of() {
+        let (mut pipe, program) = pair();
+        rustix::io::write(&program, &7u32.to_ne_bytes()).unwrap();
+        assert_eq!(read_port(&program), Ok(7));
+        pipe.notice_write();
+        pipe.notice_read();
+        pipe.no_more_notices();
+        assert_eq!(pipe.look().unwrap(), Seen { echoed: true, ..Seen::default() });
+        assert_eq!(pipe.look().unwrap(), Seen::default());
     }
 
     #[test]

@@ -19,13 +19,16 @@ pub const FORWARDED: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, lib
 pub struct Inherited {
     mask: libc::sigset_t,
     ignored: [bool; STOPPING.len()],
+    children_ignored: bool,
 }
 
 impl Inherited {
     /// Puts the launcher's own state in force: stopping ignored, the other signals it looks at blocked.
     pub fn replace() -> Self {
         let ignored = STOPPING.map(|signal| sys::ignore_signal(signal, true));
-        Self { mask: sys::block_signals(&handled()), ignored }
+        // A process that ignores it is not told how its children end.
+        let children_ignored = sys::ignore_signal(libc::SIGCHLD, false);
+        Self { mask: sys::block_signals(&handled()), ignored, children_ignored }
     }
 
     /// Puts back what was found.
@@ -33,6 +36,7 @@ impl Inherited {
         for (signal, ignored) in STOPPING.into_iter().zip(self.ignored) {
             sys::ignore_signal(signal, ignored);
         }
+        sys::ignore_signal(libc::SIGCHLD, self.children_ignored);
         // The runtime of this program ignores it.
         sys::ignore_signal(libc::SIGPIPE, false);
         sys::set_signal_mask(&self.mask);

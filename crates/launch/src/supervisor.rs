@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The process that serves the programs: one thread, one event loop.
 //!
-//! # A notification that goes away
-//! Receiving a notification blocks although the listener was readable, if the trapped thread is killed or interrupted in between. The other
-//! programs must not wait for that. So while calls come in, a timer interrupts the process every now and then; it is
-//! switched off by the first interruption that finds the process idle. An idle supervisor is woken by nothing.
+//! The listener is only asked for a call when it is readable. Then asking does not block, also if that call has been interrupted
+//! meanwhile: the kernel counts the calls that were reported, and answers ENOENT for one that is gone. An idle supervisor is woken by nothing.
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -17,28 +15,33 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
-use crate::front::{Ending, Report, ending};
+use crate::front::{self, Ending, Report, ending};
 use crate::signals::{ENDING, FORWARDED, Inherited};
 use crate::spawn::{Launched, spawn};
 use crate::sys::{self, Change};
 use crate::trapped::{Handles, Trapped};
 use crate::world::World;
-use crate::{Config, LaunchError, filter, limits, processes, signals};
+use crate::{Config, LaunchError, filter, limits, processes, signals, warnings};
 
 /// How long programs in the background have between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often a blocked receive is interrupted.
-const INTERRUPT_MICROSECONDS: libc::suseconds_t = 50_000;
+
+/// How long until what has survived SIGKILL by appearing too late gets its own.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a descriptor of the event loop is; listeners have their number.
 const SIGNALS: u64 = u64::MAX;
 const FRONT: u64 = u64::MAX - 1;
 const NATIVE: u64 = u64::MAX - 2;
 
-/// Starts the programs and serves them until the last process is gone.
-pub fn run(config: &Config, inherited: &Inherited, front: &OwnedFd) -> Result<Ending, LaunchError> {
+/// Starts the programs and serves them until the last process is gone. `streams` are the descriptors that this process has inherited.
+pub fn run(
+    config: &Config,
+    inherited: &Inherited,
+    streams: &[u32],
+    front: &OwnedFd,
+) -> Result<Ending, LaunchError> {
     sys::become_subreaper()?;
-    sys::interrupt_on(libc::SIGALRM);
     let range = limits::descriptor_range();
     let program = filter::program(&range);
     let descriptors = limits::raise_descriptors();
@@ -62,6 +65,7 @@ pub fn run(config: &Config, inherited: &Inherited, front: &OwnedFd) -> Result<En
         }
         supervisor.schedule(domain, &wanted.virqs);
     }
+    limits::give_up(streams);
     supervisor.serve()
 }
 
@@ -91,7 +95,6 @@ struct Supervisor<'a> {
     ending: Option<Ending>,
     planned: Vec<Planned>,
     kill_at: Option<Instant>,
-    interrupted_by_timer: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -116,7 +119,6 @@ impl<'a> Supervisor<'a> {
             ending: None,
             planned: Vec::new(),
             kill_at: None,
-            interrupted_by_timer: false,
         })
     }
 
@@ -148,7 +150,7 @@ impl<'a> Supervisor<'a> {
             let timeout = self.timeout();
             match epoll::wait(&self.events, &mut ready[..], timeout.as_ref()) {
                 Ok(count) => self.dispatch(&ready[..count]),
-                Err(Errno::INTR) => self.stop_timer(),
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(std::io::Error::from(error).into()),
             }
             self.run_due();
@@ -176,19 +178,10 @@ impl<'a> Supervisor<'a> {
         if !flags.contains(EventFlags::IN) {
             return self.nobody_left(index);
         }
-        if !self.interrupted_by_timer {
-            sys::set_interval_timer(INTERRUPT_MICROSECONDS);
-            self.interrupted_by_timer = true;
-        }
-        // Failures: the call has gone away, or the timer has struck. Either way the next round looks again.
+        // The call may have gone away. Then the next round looks again.
         let Ok(notification) = sys::receive(listener.as_fd()) else { return };
         let mut call = Trapped::new(listener.as_fd(), notification, &mut self.handles);
         self.world.answer(&mut call, *domain);
-    }
-
-    fn stop_timer(&mut self) {
-        sys::set_interval_timer(0);
-        self.interrupted_by_timer = false;
     }
 
     /// The last process under a filter is gone: its domain loses a member.
@@ -224,10 +217,11 @@ impl<'a> Supervisor<'a> {
     }
 
     fn reap(&mut self) {
-        while let Ok(Some((process, change))) = sys::child_change(false) {
+        while let Ok(Some((process, change))) = sys::child_change() {
             let is_foreground = self.programs.last() == Some(&process);
             match (change, ending(change)) {
                 (Change::Stopped(_), _) if is_foreground => Report::Stopped.send(self.front),
+                (Change::Continued, _) if is_foreground => front::go_on(),
                 (_, Some(ending)) => {
                     if self.living.remove(&process) && self.ending.is_none() && !is_foreground {
                         self.tell_of_failure(process, ending);
@@ -249,7 +243,7 @@ impl<'a> Supervisor<'a> {
             Ending::Killed(signal) => format!("was killed by signal {signal}"),
         };
         let number = self.programs.iter().position(|&program| program == process).map_or(0, |n| n + 1);
-        eprintln!("evtchn: run: program {number} (process {process}) {how}");
+        warnings::tell(&format!("program {number} (process {process}) {how}"));
     }
 
     /// Programs that were started beside the foreground one end with it. What it leaves behind alone (a daemon) goes on.
@@ -283,7 +277,8 @@ impl<'a> Supervisor<'a> {
         }
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
-            self.kill_at = None;
+            // Again, as long as there is somebody: processes may appear faster than they are found.
+            self.kill_at = Some(now + AGAIN);
             processes::signal_descendants(libc::SIGKILL);
         }
         for planned in &mut self.planned {

@@ -72,8 +72,7 @@ pub fn prefer_same_processor(listener: BorrowedFd<'_>) -> Result<(), Errno> {
     if result < 0 { Err(errno()) } else { Ok(()) }
 }
 
-/// Waits for a notification. It may block although the descriptor was readable: the trapped call can
-/// be gone by now (see `listener`).
+/// Takes the next notification off a listener that is readable. ENOENT if its call is gone by now.
 pub fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
     // SAFETY: an all-zero notification is valid, and the kernel asks for zeroes.
     let mut notification: Notification = unsafe { std::mem::zeroed() };
@@ -83,7 +82,7 @@ pub fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
     if result < 0 { Err(errno()) } else { Ok(notification) }
 }
 
-/// Repeats a call on a listener that the interval timer has interrupted. The timer is meant for [`receive`] only.
+/// Repeats a call on a listener that was interrupted, as by a stop of this process.
 fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> Result<u32, Errno> {
     loop {
         match u32::try_from(call()) {
@@ -241,16 +240,6 @@ pub fn ignore_signal(signal: i32, ignore: bool) -> bool {
     unsafe { libc::signal(signal, action) == libc::SIG_IGN }
 }
 
-/// Lets a signal interrupt blocking calls of this process and do nothing else.
-pub fn interrupt_on(signal: i32) {
-    extern "C" fn nothing(_: i32) {}
-    // SAFETY: an all-zero action is a valid value to fill in.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
-    // SAFETY: the handler does nothing, so it is safe at any point; no SA_RESTART, it must interrupt.
-    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
-}
-
 /// Sends a signal.
 pub fn kill(process: i32, signal: i32) -> io::Result<()> {
     // SAFETY: takes integers only.
@@ -271,9 +260,9 @@ pub enum Change {
 }
 
 /// The next change of any child, without waiting. `Err` when there is no child.
-pub fn child_change(block: bool) -> io::Result<Option<(i32, Change)>> {
+pub fn child_change() -> io::Result<Option<(i32, Change)>> {
     let mut status = 0;
-    let flags = libc::WUNTRACED | libc::WCONTINUED | if block { 0 } else { libc::WNOHANG };
+    let flags = libc::WUNTRACED | libc::WCONTINUED | libc::WNOHANG;
     // SAFETY: the kernel writes one `int` at the pointer.
     let pid = check(unsafe { libc::waitpid(-1, &raw mut status, flags) }.into())? as i32;
     Ok((pid != 0).then(|| (pid, decode_status(status))))
@@ -309,14 +298,6 @@ pub fn execvp(arguments: &[std::ffi::CString]) -> io::Error {
     // SAFETY: the strings are terminated, the list ends with a null pointer, both live over the call.
     unsafe { libc::execvp(program, pointers.as_ptr()) };
     io::Error::last_os_error()
-}
-
-/// Interrupts blocking calls with SIGALRM every `microseconds`; 0 ends it.
-pub fn set_interval_timer(microseconds: libc::suseconds_t) {
-    let interval = libc::timeval { tv_sec: 0, tv_usec: microseconds };
-    let timer = libc::itimerval { it_interval: interval, it_value: interval };
-    // SAFETY: `timer` is initialised; no old value is asked for.
-    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
 }
 
 /// Dies as a child died: by the same signal, with its default action and without a core of our own.
@@ -365,4 +346,12 @@ pub fn statx_bytes(facts: &Facts, user: u32, group: u32) -> [u8; size_of::<libc:
     stat.stx_blksize = 4096;
     // SAFETY: the structure was zeroed, padding included, and any bytes are a valid array.
     unsafe { std::mem::transmute(stat) }
+}
+
+/// Closes a descriptor by its number, if it is open.
+///
+/// Only for numbers that this program has inherited and given to nothing of its own.
+pub fn close_number(number: u32) {
+    // SAFETY: takes an integer only; the caller names a descriptor that no object of this program owns.
+    unsafe { libc::close(number as RawFd) };
 }

@@ -83,12 +83,12 @@ pub struct Handles {
 }
 
 /// More threads than this are unusual; then the handles are opened again.
-const MAX_HANDLES: usize = 256;
+pub const MAX_HANDLES: usize = 64;
 
 impl Handles {
     /// The handle of a thread. A new one is kept if `is_waiting` says that the call it is opened for still waits: then it is that thread's.
     fn get(&mut self, thread: i32, is_waiting: impl FnOnce() -> bool) -> Result<BorrowedFd<'_>, OsErrno> {
-        if self.by_thread.len() >= MAX_HANDLES {
+        if self.by_thread.len() >= MAX_HANDLES && !self.by_thread.contains_key(&thread) {
             self.by_thread.clear();
         }
         let handle = match self.by_thread.entry(thread) {

@@ -13,8 +13,8 @@ use crate::files::{Files, PipeId};
 use crate::folders::Folders;
 use crate::limits;
 use crate::node::Node;
-use crate::objects::Objects;
-use crate::trapped::{Answer, Trapped};
+use crate::objects::{FileId, Objects};
+use crate::trapped::{Answer, Trapped, program_errno};
 use crate::warnings::Warnings;
 
 /// Everything that stopped calls can reach.
@@ -25,6 +25,7 @@ pub struct World {
     pub folders: Folders,
     pub warnings: Warnings,
     range: Range<u32>,
+    /// Numbers from here on were given last.
     next: u32,
 }
 
@@ -47,7 +48,7 @@ impl World {
             objects: Objects::new()?,
             folders: Folders::default(),
             warnings: Warnings::default(),
-            next: range.start,
+            next: range.end,
             range,
         })
     }
@@ -79,13 +80,16 @@ impl World {
     pub fn identify(&mut self, call: &mut Trapped<'_>, number: u32) -> Result<Thing, Answer> {
         let copy = match call.descriptor(number) {
             Ok(copy) => copy,
+            // No such descriptor, or no such thread any more.
+            Err(OsErrno::BADF | OsErrno::SRCH) => return Ok(Thing::Foreign),
             Err(OsErrno::PERM | OsErrno::ACCESS) => return Err(self.hidden(call)),
-            Err(_) => return Ok(Thing::Foreign),
+            // The supervisor's own want must not let the call act on what is behind the descriptor.
+            Err(error) => return Err(Answer::Error(program_errno(error))),
         };
-        let Ok(stat) = rustix::fs::fstat(&copy) else { return Ok(Thing::Foreign) };
-        if self.files.get(stat.st_ino).is_some() && is_pipe(&stat) {
-            self.files.trust(stat.st_ino);
-            return Ok(Thing::Evtchn(stat.st_ino, copy));
+        let stat = rustix::fs::fstat(&copy).map_err(|error| Answer::Error(program_errno(error)))?;
+        if let Some(id) = self.files.find(FileId::of(&stat)) {
+            self.files.trust(id);
+            return Ok(Thing::Evtchn(id, copy));
         }
         Ok(self.objects.node_of(&stat).map_or(Thing::Foreign, Thing::Other))
     }
@@ -101,20 +105,19 @@ impl World {
     }
 
     /// A free number for a descriptor of ours, at least `lowest`; `None` when the range is used up.
+    ///
+    /// Giving a number replaces what stands there, so it must stay free until it is given: high ones first, as what a program opens natively
+    /// meanwhile gets low ones, and none once those have reached the range.
     pub fn free_number(&mut self, call: &mut Trapped<'_>, lowest: u32) -> Option<u32> {
-        let start = self.next.max(lowest).max(self.range.start);
-        let candidates =
-            (start..self.range.end).chain(self.range.start.max(lowest)..start.min(self.range.end));
-        for number in candidates {
-            if matches!(call.descriptor(number), Err(OsErrno::BADF)) {
-                self.next = if number + 1 < self.range.end { number + 1 } else { self.range.start };
-                return Some(number);
-            }
+        let mut is_free = |number| matches!(call.descriptor(number), Err(OsErrno::BADF));
+        if self.range.is_empty() || !is_free(self.range.start) {
+            return None;
         }
-        None
+        let start = self.range.start.max(lowest);
+        let below = self.next.clamp(start, self.range.end.max(start));
+        let mut candidates = (start..below).rev().chain((below..self.range.end).rev());
+        let number = candidates.find(|&number| is_free(number))?;
+        self.next = number;
+        Some(number)
     }
-}
-
-fn is_pipe(stat: &rustix::fs::Stat) -> bool {
-    rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
 }

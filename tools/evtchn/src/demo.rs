@@ -78,7 +78,8 @@ fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     page.milliseconds.store(u64::from(args.seconds) * 1000, SeqCst);
     let programs = [(RECEIVER, "demo-receiver"), (SENDER, "demo-sender")]
         .map(|(domain, command)| program(domain, command, &page::name(&memory)));
-    let config = Config { programs: programs.into(), vcpus: 1, levels: Levels::default() };
+    let config =
+        Config { programs: programs.into(), vcpus: 1, levels: Levels::default(), give_up_streams: false };
     match evtchn_launch::run(&config)? {
         Ending::Exited(0) => {}
         // It has said why.

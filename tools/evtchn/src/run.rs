@@ -105,7 +105,8 @@ pub fn run(args: Args) -> anyhow::Result<Ending> {
             Linux::V7_2 => LinuxLevel::Linux7_2,
         },
     };
-    let config = Config { programs: programs(args.program), vcpus: args.vcpus, levels };
+    let config =
+        Config { programs: programs(args.program), vcpus: args.vcpus, levels, give_up_streams: true };
     evtchn_launch::run(&config).context("run")
 }
 

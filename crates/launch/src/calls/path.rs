@@ -39,6 +39,10 @@ const AT_NOFOLLOW: i32 = libc::AT_SYMLINK_NOFOLLOW;
 /// Answers a call that names a path, if it is one of ours.
 pub fn handle(world: &mut World, call: &mut Trapped<'_>, domain: DomId) -> Result<Answer, Answer> {
     let named = parse(call)?;
+    // Without a path, too, some calls mean the descriptor.
+    if named.path == 0 {
+        return of_descriptor(world, call, &named);
+    }
     // A path that cannot be read is the kernel's to refuse.
     let path = call.read_path(named.path).map_err(|_| Answer::Continue)?;
     if path.as_os_str().is_empty() {

@@ -35,7 +35,7 @@ pub fn read(world: &mut World, call: &mut Trapped<'_>, number: i64) -> Result<An
     world.files.get(id).ok_or(Answer::Continue)?.flags.check_read()?;
     let stretches = stretches(call, number)?;
     let mut total = 0;
-    for (i, stretch) in stretches.iter().enumerate() {
+    for stretch in stretches.iter().filter(|stretch| stretch.length > 0) {
         match read_stretch(world, call, id, *stretch) {
             Ok(Some(count)) => {
                 total += count;
@@ -44,7 +44,7 @@ pub fn read(world: &mut World, call: &mut Trapped<'_>, number: i64) -> Result<An
                 }
             }
             // Nothing is there: natively, if nothing was read before.
-            Ok(None) if i == 0 => return Ok(Answer::Continue),
+            Ok(None) if total == 0 => return Ok(Answer::Continue),
             Ok(None) => break,
             Err(error) if total == 0 => return Err(Answer::Error(error)),
             Err(_) => break,
