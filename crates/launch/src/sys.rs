@@ -113,8 +113,8 @@ pub fn is_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
 ///
 /// `number` is the number it must get (what stands there is replaced), or `None` for the lowest free one.
 ///
-/// The call is not answered with it in one step (`SECCOMP_ADDFD_FLAG_SEND`): if that is interrupted by a signal, the program's call
-/// returns 0 and no descriptor is there.
+/// The call is not answered with it in one step (`SECCOMP_ADDFD_FLAG_SEND`): if this process is interrupted by a signal then, the
+/// program's call returns 0 and no descriptor is there.
 pub fn add_fd(
     listener: BorrowedFd<'_>,
     id: u64,
