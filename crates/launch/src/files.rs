@@ -17,7 +17,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno as OsErrno;
 
 use crate::objects::FileId;
-use crate::readiness::Readiness;
+use crate::readiness::{Put, Readiness};
 use crate::slot::Slots;
 
 /// The inode of a pipe; all pipes are in one file system.
@@ -47,6 +47,7 @@ pub struct Files {
     /// Files whose pipe could not be made to agree with their ring.
     unsettled: BTreeSet<PipeId>,
     slots: Slots,
+    put: Put,
     /// Files whose ring turned from empty to not empty.
     woken: Receiver<PipeId>,
     waker: Sender<PipeId>,
@@ -58,6 +59,8 @@ impl Files {
     /// No open files, and no more than `limit` later.
     pub fn new(limit: usize) -> Result<Self, OsErrno> {
         let (waker, woken) = channel();
+        let slots = Slots::default();
+        let put = if reference_is_noticed(&slots)? { Put::Reference } else { Put::Copy };
         Ok(Self {
             open: HashMap::new(),
             pipes: None,
@@ -66,7 +69,8 @@ impl Files {
             suspects: HashSet::new(),
             hangups: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             unsettled: BTreeSet::new(),
-            slots: Slots::default(),
+            slots,
+            put,
             woken,
             waker,
             limit,
@@ -104,7 +108,7 @@ impl Files {
             return Err(Errno::ENFILE);
         }
         let kept = flags & (OFlags::NONBLOCK | OFlags::from_bits_retain(libc::O_ASYNC as u32));
-        let (readiness, program) = Readiness::new(&self.slots, kept).map_err(ours)?;
+        let (readiness, program) = Readiness::new(&self.slots, self.put, kept).map_err(ours)?;
         let FileId { device: pipes, inode: id } = readiness.id().map_err(ours)?;
         self.pipes = Some(pipes);
         let events = WatchFlags::ACCESS | WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE;
@@ -288,6 +292,15 @@ impl OpenFile {
             Ok(())
         })
     }
+}
+
+/// Whether the kernel tells of a token that is put into a pipe by reference.
+fn reference_is_noticed(slots: &Slots) -> Result<bool, OsErrno> {
+    let (mut pipe, _program) = Readiness::new(slots, Put::Reference, OFlags::NONBLOCK)?;
+    let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    inotify::add_watch(&notices, pipe.path(), WatchFlags::MODIFY)?;
+    pipe.settle(Some(0))?;
+    Ok(!read_notices(notices.as_fd()).is_empty())
 }
 
 /// What inotify has to tell: everything that it had when asked. A read that leaves room for another event has emptied the queue; one that goes

@@ -34,6 +34,9 @@
 //! not known then, only that it happened: a notice of a write and one of a read after it. So every port that was delivered and is not enabled counts as
 //! written: an event may come that the program has not asked for yet, none stays away for ever.
 //!
+//! Before Linux 6.6 a put by reference gives no notice (`files` finds out). Then the token is a copy, and a change of the head takes it out and puts another
+//! in: one edge more, and nothing else is different.
+//!
 //! # The last close
 //! The program's end is held nowhere in the supervisor, so its last close anywhere shows as a hang-up of the reader, once the supervisor's
 //! writer is gone too. Opening a writer for every token would cost more than all the rest of a call. So the writer is kept until
@@ -60,6 +63,9 @@ pub struct Readiness {
     reader: OwnedFd,
     writer: Option<OwnedFd>,
     slot: Slot,
+    put: Put,
+    /// The port that the token stands for.
+    shown: u32,
     has_token: bool,
     suspect: bool,
     /// The supervisor's own reads and puts whose notices are still to come.
@@ -71,6 +77,15 @@ pub struct Readiness {
     was_written: bool,
     /// It, or another, has read after that.
     echoed: bool,
+}
+
+/// How the token is put into the pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// As a reference to the slot.
+    Reference,
+    /// As a copy of the port.
+    Copy,
 }
 
 /// What happened to the pipe while nobody looked.
@@ -86,7 +101,7 @@ pub struct Seen {
 
 impl Readiness {
     /// Makes a pipe. `flags` are the program's (`O_NONBLOCK` and such); the result's second part is the program's end.
-    pub fn new(slots: &Slots, flags: OFlags) -> Result<(Self, OwnedFd), Errno> {
+    pub fn new(slots: &Slots, put: Put, flags: OFlags) -> Result<(Self, OwnedFd), Errno> {
         let (reader, first_writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // Over its user's limit a pipe may be smaller already, never less than it needs.
         let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
@@ -96,6 +111,8 @@ impl Readiness {
             reader,
             writer: None,
             slot: slots.take()?,
+            put,
+            shown: 0,
             has_token: false,
             suspect: false,
             own_reads: 0,
@@ -188,6 +205,10 @@ impl Readiness {
     }
 
     fn show(&mut self, port: u32) -> Result<(), Errno> {
+        if self.put == Put::Copy && self.shown != port {
+            self.withdraw();
+        }
+        self.shown = port;
         self.slot.set(port);
         // A native reader may have taken the token just now, with the slot's old or new value. Put the new one in
         // again: a port that is read twice is spurious, one that is not read is lost.
@@ -198,7 +219,10 @@ impl Readiness {
             Some(writer) => writer,
             None => reopen(self.reader.as_fd(), OFlags::WRONLY | OFlags::NONBLOCK)?,
         };
-        self.slot.put(writer.as_fd())?;
+        match self.put {
+            Put::Reference => self.slot.put(writer.as_fd())?,
+            Put::Copy => rustix::io::write(&writer, &port.to_ne_bytes()).map(drop)?,
+        }
         self.has_token = true;
         self.own_puts += 1;
         self.was_read = false;
@@ -263,7 +287,7 @@ mod tests {
     const READY: PollFlags = IDLE.union(PollFlags::IN).union(PollFlags::RDNORM);
 
     fn pair() -> (Readiness, OwnedFd) {
-        Readiness::new(&Slots::default(), OFlags::NONBLOCK).unwrap()
+        Readiness::new(&Slots::default(), Put::Reference, OFlags::NONBLOCK).unwrap()
     }
 
     fn mask(fd: &OwnedFd) -> PollFlags {
@@ -295,6 +319,18 @@ mod tests {
         assert_eq!(read_port(&program), Ok(9));
         assert_eq!(pipe.look().unwrap(), Seen { head_taken: true, ..Seen::default() });
         assert_eq!(read_port(&program), Err(Errno::AGAIN));
+    }
+
+    #[test]
+    fn a_copy_follows_the_head_as_well() {
+        let (mut pipe, program) = Readiness::new(&Slots::default(), Put::Copy, OFlags::NONBLOCK).unwrap();
+        pipe.settle(Some(7)).unwrap();
+        pipe.settle(Some(7)).unwrap();
+        assert_eq!(mask(&program), READY);
+        pipe.settle(Some(9)).unwrap();
+        assert_eq!(read_port(&program), Ok(9));
+        assert_eq!(read_port(&program), Err(Errno::AGAIN));
+        assert!(pipe.look().unwrap().head_taken);
     }
 
     #[test]
