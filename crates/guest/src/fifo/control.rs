@@ -8,7 +8,7 @@ use core::sync::atomic::{
 
 use evtchn_abi::fifo::{ControlBlock, LINK_MASK, MAX_QUEUES, WORD_SIZE};
 use evtchn_abi::{Errno, Port, Priority};
-use evtchn_sync::Page;
+use evtchn_sync::{PAGE_SIZE, Page};
 
 /// One vCPU of a guest with the FIFO ABI: its control block, and how far it has come in each queue.
 #[derive(Debug)]
@@ -36,7 +36,9 @@ impl<P: Page> FifoVcpu<P> {
     /// # Errors
     /// EINVAL if Xen knows it already or it does not fit into its page.
     pub(super) fn prepare(&self) -> Result<u32, Errno> {
-        let offset = u32::try_from(self.offset).map_err(|_| Errno::EINVAL)?;
+        let fits =
+            self.offset.is_multiple_of(ControlBlock::ALIGN) && self.offset <= PAGE_SIZE - ControlBlock::SIZE;
+        let offset = u32::try_from(self.offset).ok().filter(|_| fits).ok_or(Errno::EINVAL)?;
         if self.given.swap(true, SeqCst) {
             return Err(Errno::EINVAL);
         }
