@@ -152,7 +152,8 @@ impl<P: Page> Fifo<P> {
         }
         queues.leave(port);
         channel.set_last_queue(target);
-        let tail = core::mem::replace(&mut queues.new().tail, port);
+        queues.unlock_old();
+        let tail = core::mem::replace(&mut queues.goal().tail, port);
         let appended = tail != Port(0) && self.word(tail).is_some_and(|tail| tail.set_link(port));
         if appended {
             return None;

@@ -79,44 +79,41 @@ impl<P> VcpuQueues<P> {
 /// The queue that a port was on and the queue that it goes to, locked; one guard if they are one.
 pub(crate) struct Locked<'a> {
     old: Option<MutexGuard<'a, Queue>>,
-    new: MutexGuard<'a, Queue>,
+    goal: MutexGuard<'a, Queue>,
 }
 
 impl<'a> Locked<'a> {
     /// Locks both, the lower id first. `None` if one of them does not exist.
-    pub fn lock<P>(vcpus: &'a [VcpuQueues<P>], old: QueueId, new: QueueId) -> Option<Self> {
+    pub fn lock<P>(vcpus: &'a [VcpuQueues<P>], old: QueueId, goal: QueueId) -> Option<Self> {
         let queue = |id: QueueId| vcpus.get(id.vcpu.0 as usize)?.queue(id.priority);
-        let (first, second) = (queue(old)?, queue(new)?);
-        if old == new {
-            return Some(Self { old: None, new: second.lock() });
+        let (from, to) = (queue(old)?, queue(goal)?);
+        if old == goal {
+            return Some(Self { old: None, goal: to.lock() });
         }
-        if old < new {
-            let old = first.lock();
-            return Some(Self { old: Some(old), new: second.lock() });
+        if old < goal {
+            let old = from.lock();
+            return Some(Self { old: Some(old), goal: to.lock() });
         }
-        let new = second.lock();
-        Some(Self { old: Some(first.lock()), new })
+        let goal = to.lock();
+        Some(Self { old: Some(from.lock()), goal })
     }
 
-    /// Forgets the port where it was last, and lets others at that queue.
+    /// Forgets the port where it was last.
     pub fn leave(&mut self, port: Port) {
-        let old = self.old.take();
-        let queue = match old {
-            Some(mut old) => return forget(&mut old, port),
-            None => &mut self.new,
-        };
-        forget(queue, port);
+        let queue = self.old.as_mut().unwrap_or(&mut self.goal);
+        if queue.tail == port {
+            queue.tail = Port(0);
+        }
+    }
+
+    /// Lets others at the old queue.
+    pub fn unlock_old(&mut self) {
+        self.old = None;
     }
 
     /// The queue that the port goes to.
-    pub fn new(&mut self) -> &mut Queue {
-        &mut self.new
-    }
-}
-
-fn forget(queue: &mut Queue, port: Port) {
-    if queue.tail == port {
-        queue.tail = Port(0);
+    pub fn goal(&mut self) -> &mut Queue {
+        &mut self.goal
     }
 }
 
