@@ -187,8 +187,8 @@ impl<H: Hooks> Engine<H> {
     /// Sets, moves or takes away a domain's shared_info, and returns the page that it was.
     ///
     /// The contents are not copied. Bits that would have been set while there is no page are lost.
-    /// The vcpu_info of vCPUs below 32 lie in this page; those above have none, and their events
-    /// reach nobody, until a way to register one is offered.
+    /// The vcpu_info of vCPUs below 32 lie in this page; those above have none, and get no
+    /// upcalls, until a way to register one is offered.
     ///
     /// When this returns, no thread uses the old page any more.
     ///
