@@ -53,20 +53,38 @@ impl<H: Hooks> Engine<H> {
         let has_control = domain.pages.read().fifo().map(|fifo| fifo.has_control(vcpu));
         match has_control {
             Some(true) => Err(OpError::HasControlBlock),
-            Some(false) => {
-                let page = self.pin(caller, gfn)?;
-                if let Some(fifo) = domain.pages.write().fifo_mut() {
-                    fifo.set_control(vcpu, page, offset);
-                }
-                Ok(())
-            }
-            None => {
-                let mut fifo = Fifo::new(domain.vcpus.len())?;
-                fifo.set_control(vcpu, self.pin(caller, gfn)?, offset);
-                domain.switch_to_fifo(&events, fifo);
-                Ok(())
-            }
+            Some(false) => self.add_block(domain, vcpu, gfn, offset),
+            None => self.first_block(domain, &events, vcpu, gfn, offset),
         }
+    }
+
+    /// Switches the domain. All that can fail comes before anything is changed.
+    fn first_block(
+        &self,
+        domain: &Domain<H::Page>,
+        events: &Events,
+        vcpu: VcpuId,
+        gfn: Gfn,
+        offset: usize,
+    ) -> Result<(), OpError> {
+        let mut fifo = Fifo::new(domain.vcpus.len())?;
+        fifo.set_control(vcpu, self.pin(domain.id, gfn)?, offset);
+        domain.switch_to_fifo(events, fifo);
+        Ok(())
+    }
+
+    fn add_block(
+        &self,
+        domain: &Domain<H::Page>,
+        vcpu: VcpuId,
+        gfn: Gfn,
+        offset: usize,
+    ) -> Result<(), OpError> {
+        let page = self.pin(domain.id, gfn)?;
+        if let Some(fifo) = domain.pages.write().fifo_mut() {
+            fifo.set_control(vcpu, page, offset);
+        }
+        Ok(())
     }
 
     /// `EVTCHNOP_expand_array`: adds the frame `array_gfn` to the event array: words for the next 1,024
