@@ -13,22 +13,22 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use common::{Env, FifoGuest};
+use common::{Env, FifoGuest, GUEST};
 use evtchn_abi::{Layout, Port, Priority, VcpuId};
 use evtchn_guest::{Hypercall, SelfNotify, TwoLevel, Vcpu};
-use evtchn_sync::HeapPage;
+use evtchn_sync::{HeapPage, Page};
 
 const VCPUS: u32 = 3;
 const CONNECTIONS: usize = 20;
 /// Ports that nobody sends to.
 const QUIET: usize = 4;
 const SENDERS: u64 = 2;
-/// How long the threads of one round send.
-const ROUND: Duration = Duration::from_millis(150);
+/// How long the threads of one round send. Short: what matters most is what comes after a last send.
+const ROUND: Duration = Duration::from_millis(4);
 /// How long the last events of a round may take to arrive, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -38,6 +38,9 @@ trait Guest: Sync {
     fn mask(&self, port: Port) -> bool;
     fn unmask(&self, port: Port, on_vcpu: VcpuId, xen: &Env);
     fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env);
+    /// Whether a port may be moved while a send to it is under way. Such an event may be announced on the old vCPU after
+    /// `bind_vcpu` has returned, as on Xen. With FIFO the old vCPU handles it; with two-level it is no port of its own.
+    fn moves_during_sends(&self) -> bool;
     /// A priority, if there is such a thing.
     fn prioritise(&self, port: Port, priority: Priority, xen: &Env);
     /// The last of what a vCPU that goes offline leaves; its ports have been moved. Calls `left` for each port that
@@ -60,6 +63,10 @@ impl Guest for FifoGuest {
 
     fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env) {
         self.move_to_vcpu(port, vcpu, xen).unwrap();
+    }
+
+    fn moves_during_sends(&self) -> bool {
+        true
     }
 
     fn prioritise(&self, port: Port, priority: Priority, xen: &Env) {
@@ -87,6 +94,10 @@ impl Guest for TwoLevel<Arc<HeapPage>, Vec<Vcpu>> {
 
     fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env) {
         self.move_to_vcpu(port, vcpu, xen).unwrap();
+    }
+
+    fn moves_during_sends(&self) -> bool {
+        false
     }
 
     fn prioritise(&self, _: Port, _: Priority, _: &Env) {}
@@ -126,6 +137,8 @@ struct Connection {
     handled: AtomicU32,
     /// Held by whoever masks, unmasks or moves the port.
     control: Mutex<()>,
+    /// Held for reading over a send, and for writing over a move if these must be kept apart.
+    sends: RwLock<()>,
 }
 
 /// A round: the connections, and who still runs.
@@ -144,7 +157,15 @@ impl<'a> Round<'a> {
         let connection = |_| {
             let (near, far) = env.connect();
             let zero = || AtomicU32::new(0);
-            Connection { near, far, sent: zero(), seen: zero(), handled: zero(), control: Mutex::new(()) }
+            Connection {
+                near,
+                far,
+                sent: zero(),
+                seen: zero(),
+                handled: zero(),
+                control: Mutex::default(),
+                sends: RwLock::default(),
+            }
         };
         let connections = (0..CONNECTIONS + QUIET).map(connection).collect();
         let flag = || AtomicBool::new(true);
@@ -182,6 +203,7 @@ impl<'a> Round<'a> {
         let mut random = Random(seed);
         while self.sending.load(SeqCst) {
             let connection = &self.connections[random.below(CONNECTIONS)];
+            let _under_way = connection.sends.read().unwrap();
             connection.sent.fetch_add(1, SeqCst);
             self.env.send(connection.near);
         }
@@ -245,6 +267,7 @@ impl<'a> Round<'a> {
 
     fn move_port(&self, connection: &Connection, vcpu: VcpuId) {
         let _control = connection.control.lock().unwrap();
+        let _no_sends = (!self.guest.moves_during_sends()).then(|| connection.sends.write().unwrap());
         self.guest.move_to_vcpu(connection.far, vcpu, self.env);
     }
 
@@ -273,6 +296,9 @@ impl<'a> Round<'a> {
         }
         self.guest.take_offline(vcpu, &mut |port| Hypercall::unmask(self.env, port).unwrap());
         wanted.store(false, SeqCst);
+        while is.load(SeqCst) && self.sending.load(SeqCst) {
+            thread::yield_now();
+        }
     }
 
     fn await_last_events(&self) {
@@ -283,14 +309,37 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// The port and the vCPUs as Xen sees them.
+    fn state(&self, port: Port) -> String {
+        let rows = self.env.engine.debug_dump(GUEST).unwrap();
+        let row = rows.iter().find(|row| row.port == port).map(ToString::to_string);
+        let info = |vcpu: u32| {
+            let at = 64 * vcpu as usize;
+            let upcall = self.env.shared.u8(at).unwrap().load(SeqCst);
+            format!(
+                "v{vcpu}: upcall {upcall} selector {:#x}",
+                self.env.shared.u64(at + 8).unwrap().load(SeqCst)
+            )
+        };
+        format!("{row:?}, {}", (0..VCPUS).map(info).collect::<Vec<_>>().join(", "))
+    }
+
+    /// How many events were handled.
+    fn handled(&self) -> u64 {
+        self.connections.iter().map(|connection| u64::from(connection.handled.load(SeqCst))).sum()
+    }
+
     fn check(&self, seed: u64) {
         for Connection { near, far, sent, seen, handled, .. } in &self.connections {
             let [sent, seen, handled] = [sent, seen, handled].map(|count| count.load(SeqCst));
-            assert_eq!(seen, sent, "seed {seed}: port {far} was not handled after the last send");
+            assert_eq!(
+                seen,
+                sent,
+                "seed {seed}: port {far} was not handled after the last send: {}",
+                self.state(*far)
+            );
             assert!(handled <= sent, "seed {seed}: port {far}: {handled} events of {sent} sends from {near}");
         }
-        let busy = self.connections[..CONNECTIONS].iter().all(|c| c.handled.load(SeqCst) != 0);
-        assert!(busy, "seed {seed}: every connection was in use");
         assert_eq!(self.env.engine.validate(), Ok(()), "seed {seed}");
     }
 }
@@ -303,12 +352,16 @@ fn variable(name: &str, default: u64) -> u64 {
 fn rounds<G: Guest>(guest: impl Fn(&Env) -> G) {
     let end = Instant::now() + Duration::from_secs(variable("EVTCHN_SCHEDULE_SECONDS", 2));
     let mut seed = variable("EVTCHN_SCHEDULE_SEED", 20);
+    let mut handled = 0;
     while Instant::now() < end {
         let env = Env::new(VCPUS, 1023);
         let guest = guest(&env);
-        Round::new(&env, &guest).run(seed);
+        let round = Round::new(&env, &guest);
+        round.run(seed);
+        handled += round.handled();
         seed += 1;
     }
+    assert_ne!(handled, 0, "no round has sent anything");
 }
 
 fn two_level(env: &Env, self_notify: SelfNotify) -> TwoLevel<Arc<HeapPage>, Vec<Vcpu>> {
