@@ -7,15 +7,15 @@ use std::{
 };
 
 use anyhow::Result;
-use evtchn_replay::{Excuses, Recording, Report, Table, replay_hypercalls};
+use evtchn_replay::{Excuses, Recording, Report, Table};
 
-/// Replays hypercall recordings of a real Xen against the engine.
+/// Replays recordings of a real Xen against the engine: hypercalls of dom0, and the bare guest.
 ///
 /// Prints the steps compared, how many each row of docs/compat.md excused, and each difference. Exit status 1 if a
 /// difference is not excused, or if more than 2 % of a recording's steps are.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Recordings (`.jsonl`, `.jsonl.gz`) of dom0 with the two-level ABI
+    /// Recordings (`.jsonl`, `.jsonl.gz`) of hypercalls, with either ABI, or of the bare guest
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Print one JSON object a recording
@@ -30,10 +30,10 @@ pub struct Args {
 /// # Errors
 /// docs/compat.md cannot be read.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let excuses = Excuses::load(Table::Hypercalls)?;
+    let tables = Tables::load()?;
     let mut verdict = ExitCode::SUCCESS;
     for file in &args.files {
-        let passed = replay(file, &excuses, args.json).unwrap_or_else(|error| {
+        let passed = replay(file, &tables, args.json).unwrap_or_else(|error| {
             eprintln!("xtask: {error:#}");
             false
         });
@@ -44,8 +44,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(verdict)
 }
 
-fn replay(file: &Path, excuses: &Excuses, json: bool) -> Result<bool> {
-    print(&replay_hypercalls(&Recording::load(file)?, excuses)?, json)
+/// The tables of docs/compat.md that replays need.
+struct Tables {
+    hypercalls: Excuses,
+    guest: Excuses,
+}
+
+impl Tables {
+    fn load() -> Result<Self> {
+        Ok(Self { hypercalls: Excuses::load(Table::Hypercalls)?, guest: Excuses::load(Table::Guest)? })
+    }
+
+    fn of(&self, recording: &Recording) -> &Excuses {
+        if recording.is_guest() { &self.guest } else { &self.hypercalls }
+    }
+}
+
+fn replay(file: &Path, tables: &Tables, json: bool) -> Result<bool> {
+    let recording = Recording::load(file)?;
+    print(&evtchn_replay::replay(&recording, tables.of(&recording))?, json)
 }
 
 /// Prints a report and says whether the comparison passed.

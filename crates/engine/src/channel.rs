@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One channel's record: what a port is bound to, and whom it notifies.
 //!
-//! A record is two atomics, so that it can be looked at without its domain's lock:
+//! A record is three atomics, so that it can be looked at without its domain's lock:
 //!
 //! ```text
 //! binding (u64)  63            32 31         16 15      6 5      3 2    0
 //!               | port/pirq/virq |    domid    |   zero  |consumer| state |
-//! notify  (u32)  the vCPU that is told
+//! notify  (u32)  31 ........... 4 3 ..... 0
+//!               |      vCPU      |priority|     the queue that the next event goes to
+//! last    (u32)  31    30 ...... 4 3 ..... 0
+//!               |saved|  vCPU     |priority|    the queue that the port was linked on last
 //! ```
+//!
+//! The two-level ABI uses the vCPU of `notify` alone.
 //!
 //! Rules (see [`crate::locks`]): a binding is written only under the write lock of its domain, and a
 //! binding that is or becomes interdomain only under the write locks of both. So whoever holds the
@@ -16,6 +21,7 @@
 use core::num::NonZeroU8;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use evtchn_abi::fifo::Priority;
 use evtchn_abi::{DomId, Pirq, Port, VcpuId, Virq};
 
 /// What a port is bound to.
@@ -146,11 +152,39 @@ impl Binding {
     }
 }
 
+/// One of a vCPU's sixteen queues of the FIFO ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct QueueId {
+    pub vcpu: VcpuId,
+    pub priority: Priority,
+}
+
+/// More vCPUs than this no domain has; their numbers fit into 16 bits, as in Xen.
+pub(crate) const MAX_VCPUS: u32 = 1 << 16;
+
+const PRIORITY_MASK: u32 = 0xf;
+const VCPU_SHIFT: u32 = 4;
+const QUEUE_MASK: u32 = (MAX_VCPUS - 1) << VCPU_SHIFT | PRIORITY_MASK;
+const SAVED: u32 = 1 << 31;
+
+impl QueueId {
+    fn pack(self) -> u32 {
+        (self.vcpu.0 << VCPU_SHIFT | u32::from(self.priority.0)) & QUEUE_MASK
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // the field is cut out of the word on purpose
+    fn unpack(word: u32) -> Self {
+        let vcpu = VcpuId((word & QUEUE_MASK) >> VCPU_SHIFT);
+        Self { vcpu, priority: Priority((word & PRIORITY_MASK) as u8) }
+    }
+}
+
 /// One port's record. Starts free, for vCPU 0.
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
     binding: AtomicU64,
     notify: AtomicU32,
+    last: AtomicU32,
 }
 
 impl Channel {
@@ -169,14 +203,53 @@ impl Channel {
         self.binding.store(binding.pack(), Ordering::Release);
     }
 
-    /// The vCPU that is told of an event.
-    pub fn vcpu(&self) -> VcpuId {
-        VcpuId(self.notify.load(Ordering::Relaxed))
+    /// The vCPU that is told of an event, and the priority: one load, so they belong together.
+    pub fn target(&self) -> QueueId {
+        QueueId::unpack(self.notify.load(Ordering::Relaxed))
     }
 
-    /// Changes the vCPU that is told; an event raised at the same time may use either.
+    /// The vCPU that is told of an event.
+    pub fn vcpu(&self) -> VcpuId {
+        self.target().vcpu
+    }
+
+    /// Changes both; an event raised at the same time may use either. Under the event lock for writing,
+    /// as the next two.
+    pub fn set_target(&self, target: QueueId) {
+        self.notify.store(target.pack(), Ordering::Relaxed);
+    }
+
+    /// Changes the vCPU that is told.
     pub fn set_vcpu(&self, vcpu: VcpuId) {
-        self.notify.store(vcpu.0, Ordering::Relaxed);
+        self.set_target(QueueId { vcpu, ..self.target() });
+    }
+
+    /// Changes the priority of events linked from now on.
+    pub fn set_priority(&self, priority: Priority) {
+        self.set_target(QueueId { priority, ..self.target() });
+    }
+
+    /// The queue that the port was linked on last. Survives a close, as the queue's tail does.
+    pub fn last_queue(&self) -> QueueId {
+        // SeqCst: see `fifo::Fifo::link`, which relies on the order of this and the event word.
+        QueueId::unpack(self.last.load(Ordering::SeqCst))
+    }
+
+    /// Changes it. Only under the locks of the queue that it was and the queue that it becomes.
+    pub fn set_last_queue(&self, queue: QueueId) {
+        // Not a plain store: a sender that holds neither lock may set the saved flag.
+        let put = |last| Some(last & SAVED | queue.pack());
+        let _ = self.last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, put);
+    }
+
+    /// Keeps an event for which there is no array page yet.
+    pub fn save_event(&self) {
+        self.last.fetch_or(SAVED, Ordering::SeqCst);
+    }
+
+    /// Takes a kept event away; whether there was one.
+    pub fn take_saved(&self) -> bool {
+        self.last.fetch_and(!SAVED, Ordering::SeqCst) & SAVED != 0
     }
 }
 
@@ -207,6 +280,23 @@ mod tests {
     fn only_seven_consumers_exist() {
         assert!(Consumer::new(0).is_none() && Consumer::new(8).is_none());
         assert!((1..=7).all(|number| Consumer::new(number).unwrap().get() == number));
+    }
+
+    #[test]
+    fn a_records_vcpu_priority_queue_and_flag_are_independent() {
+        let channel = Channel::default();
+        let queue = |vcpu, priority| QueueId { vcpu: VcpuId(vcpu), priority: Priority(priority) };
+        assert_eq!((channel.target(), channel.last_queue()), (queue(0, 0), queue(0, 0)));
+        channel.set_priority(Priority::LOWEST);
+        channel.set_vcpu(VcpuId(MAX_VCPUS - 1));
+        assert_eq!(channel.target(), queue(MAX_VCPUS - 1, 15));
+        channel.save_event();
+        channel.set_last_queue(queue(MAX_VCPUS - 1, 15));
+        assert_eq!(channel.last_queue(), queue(MAX_VCPUS - 1, 15));
+        channel.set_last_queue(queue(3, 0));
+        assert_eq!(channel.last_queue(), queue(3, 0));
+        assert!(channel.take_saved() && !channel.take_saved());
+        assert_eq!(channel.last_queue(), queue(3, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What an embedder says about a domain when it creates it.
 
-use evtchn_abi::DomId;
+use evtchn_abi::{DomId, Layout};
 
 /// How a domain is virtualised, as far as event channels are concerned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,6 +23,17 @@ pub enum Width {
     Bits64,
 }
 
+impl Width {
+    /// The offsets of everything in shared_info.
+    #[must_use]
+    pub const fn layout(self) -> &'static Layout {
+        match self {
+            Self::Bits32 => &Layout::X86_32,
+            Self::Bits64 => &Layout::X86_64,
+        }
+    }
+}
+
 /// What a domain is.
 ///
 /// ```
@@ -34,7 +45,7 @@ pub enum Width {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainConfig {
-    /// How many vCPUs there are. At least 1.
+    /// How many vCPUs there are: 1 to 65,536.
     pub vcpus: u32,
     /// The highest port number (a number, not a count); `None` leaves only the ABI's limit.
     pub max_port: Option<u32>,
@@ -48,6 +59,8 @@ pub struct DomainConfig {
     pub width: Width,
     /// How many PIRQs it has.
     pub nr_pirqs: u32,
+    /// May it switch to the FIFO ABI? If not it gets the answers of a Xen that was built without.
+    pub fifo: bool,
     /// The domain that this one serves as device model, and so may act on.
     pub target: Option<DomId>,
 }
@@ -63,6 +76,7 @@ impl Default for DomainConfig {
             kind: DomainKind::default(),
             width: Width::default(),
             nr_pirqs: 0,
+            fifo: true,
             target: None,
         }
     }

@@ -1,22 +1,149 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Delivery: from "this port has an event" to what the embedder must do.
 //!
-//! The one place that knows which event-channel ABI a domain uses. A raise touches the shared page
-//! under locks and returns an [`Effect`]; [`Engine::fire`] carries it out after they are dropped.
-//!
-//! Only the two-level ABI exists so far; another one becomes a second arm of the functions that go
-//! through [`Domain::two_level`].
+//! The one place that knows which event-channel ABI a domain uses: [`Abi`] is the strategy, `two_level`
+//! and `fifo` carry it out, and nothing outside these three knows a bit's position. A raise touches the
+//! shared pages under locks and returns an [`Effect`]; [`Engine::fire`] carries it out after they are
+//! dropped.
 
+use alloc::boxed::Box;
 use core::sync::atomic::Ordering::SeqCst;
 
+use evtchn_abi::fifo::NR_CHANNELS;
 use evtchn_abi::{DomId, Port, VcpuId};
 use evtchn_sync::Page;
 
-use crate::channel::{Channel, Consumer};
+use crate::channel::{Channel, Consumer, QueueId};
+use crate::config::Width;
 use crate::domain::Domain;
+use crate::dump::Link;
 use crate::engine::Engine;
+use crate::fifo::{Fifo, Pushed};
 use crate::hooks::{Hooks, Observed, Upcall};
 use crate::two_level::{Edge, TwoLevel};
+use crate::vcpu_info;
+
+/// By which ABI events reach a domain.
+#[derive(Debug)]
+pub(crate) enum Abi<P> {
+    /// Bits in shared_info. Every domain begins with it.
+    TwoLevel,
+    /// Words and queues, from the first control block until a reset.
+    Fifo(Box<Fifo<P>>),
+}
+
+/// The pages that a domain shares with Xen, and what they are used for. Guarded by the page lock.
+#[derive(Debug)]
+pub(crate) struct Pages<P> {
+    pub shared_info: Option<P>,
+    pub abi: Abi<P>,
+}
+
+impl<P> Default for Pages<P> {
+    fn default() -> Self {
+        Self { shared_info: None, abi: Abi::TwoLevel }
+    }
+}
+
+impl<P> Pages<P> {
+    pub fn fifo(&self) -> Option<&Fifo<P>> {
+        match &self.abi {
+            Abi::TwoLevel => None,
+            Abi::Fifo(fifo) => Some(fifo),
+        }
+    }
+
+    pub fn fifo_mut(&mut self) -> Option<&mut Fifo<P>> {
+        match &mut self.abi {
+            Abi::TwoLevel => None,
+            Abi::Fifo(fifo) => Some(fifo),
+        }
+    }
+
+    /// How many ports the ABI has room for, port 0 included.
+    pub fn nr_ports(&self, width: Width) -> u32 {
+        match self.abi {
+            Abi::TwoLevel => width.layout().nr_channels(),
+            Abi::Fifo(_) => NR_CHANNELS,
+        }
+    }
+}
+
+impl<P: Page> Pages<P> {
+    #[inline]
+    fn raise(&self, port: Port, channel: &Channel, target: QueueId, width: Width) -> Edge {
+        match &self.abi {
+            Abi::TwoLevel => self.bits(width).map(|bits| bits.raise(port, target.vcpu)).unwrap_or_default(),
+            Abi::Fifo(fifo) => self.marked(fifo.raise(port, channel, target), width),
+        }
+    }
+
+    fn unmask(&self, port: Port, channel: &Channel, target: QueueId, width: Width) -> Edge {
+        match &self.abi {
+            Abi::TwoLevel => self.bits(width).map(|bits| bits.unmask(port, target.vcpu)).unwrap_or_default(),
+            Abi::Fifo(fifo) => self.marked(fifo.unmask(port, channel, target), width),
+        }
+    }
+
+    fn clear_pending(&self, port: Port, width: Width) {
+        match &self.abi {
+            Abi::TwoLevel => {
+                self.bits(width).inspect(|bits| bits.clear_pending(port));
+            }
+            Abi::Fifo(fifo) => fifo.clear_pending(port),
+        }
+    }
+
+    fn is_pending(&self, port: Port, width: Width) -> bool {
+        match &self.abi {
+            Abi::TwoLevel => self.is_bit_pending(port, width),
+            Abi::Fifo(fifo) => fifo.peek(port).is_some_and(|word| word.is_pending()),
+        }
+    }
+
+    /// A port without a bit or word counts as masked.
+    fn is_masked(&self, port: Port, width: Width) -> bool {
+        match &self.abi {
+            Abi::TwoLevel => self.bits(width).is_none_or(|bits| bits.is_masked(port)),
+            Abi::Fifo(fifo) => fifo.peek(port).is_none_or(|word| word.is_masked()),
+        }
+    }
+
+    /// Is the two-level pending bit set, whichever ABI is in use?
+    pub fn is_bit_pending(&self, port: Port, width: Width) -> bool {
+        self.bits(width).is_some_and(|bits| bits.is_pending(port))
+    }
+
+    /// Is the port on a queue still, though it may be closed? Then it must not be handed out: its next
+    /// owner's events would come on the old queue.
+    pub fn is_busy(&self, port: Port) -> bool {
+        self.fifo().and_then(|fifo| fifo.peek(port)).is_some_and(|word| word.is_linked())
+    }
+
+    fn link(&self, port: Port, vcpu: VcpuId, width: Width) -> Link {
+        match &self.abi {
+            Abi::TwoLevel => {
+                Link::Selector(self.bits(width).is_some_and(|bits| bits.is_selected(port, vcpu)))
+            }
+            Abi::Fifo(fifo) => fifo.peek(port).map_or(Link::NoWord, Link::Word),
+        }
+    }
+
+    /// The shared page as two-level bits.
+    #[inline]
+    fn bits(&self, width: Width) -> Option<TwoLevel<'_, P>> {
+        self.shared_info.as_ref().map(|page| TwoLevel::new(page, width))
+    }
+
+    /// Marks the upcall that a READY bit asks for.
+    fn marked(&self, pushed: Pushed, width: Width) -> Edge {
+        let mark = |vcpu| {
+            let page = self.shared_info.as_ref();
+            page.is_some_and(|page| vcpu_info::mark_upcall(page, width.layout(), vcpu))
+        };
+        Edge { fresh: pushed.fresh, upcall: pushed.ready.is_some_and(mark) }
+    }
+}
 
 /// What remains to be done for an event when the locks are dropped.
 #[derive(Clone, Copy, Debug)]
@@ -52,49 +179,44 @@ impl<P: Page> Domain<P> {
     /// Makes the port pending, and tells its vCPU.
     #[inline]
     pub fn raise(&self, port: Port, channel: &Channel) -> Effect {
-        let vcpu = channel.vcpu();
-        let edge = self.two_level(|page| page.raise(port, vcpu)).unwrap_or_default();
-        // After the pending bit: pairs with `sched_poll`, which announces itself and then looks at
-        // pending bits.
+        let target = channel.target();
+        let edge = self.pages.read().raise(port, channel, target, self.width());
+        // After the pending bit, and after the port is on its queue: pairs with `sched_poll`, which
+        // announces itself and then looks at pending bits.
         let pollers = edge.fresh && self.pollers.load(SeqCst) != 0;
-        Effect::Raised(Raised { raise: true, pollers, ..self.raised(port, vcpu, edge) })
+        Effect::Raised(Raised { raise: true, pollers, ..self.raised(port, target.vcpu, edge) })
     }
 
     /// Clears the port's mask bit, and tells its vCPU of what was pending.
     pub fn unmask_port(&self, port: Port, channel: &Channel) -> Effect {
-        let vcpu = channel.vcpu();
-        let edge = self.two_level(|page| page.unmask(port, vcpu)).unwrap_or_default();
-        Effect::Raised(self.raised(port, vcpu, edge))
+        let target = channel.target();
+        let edge = self.pages.read().unmask(port, channel, target, self.width());
+        Effect::Raised(self.raised(port, target.vcpu, edge))
     }
 
     /// Takes back an event that was not consumed.
     pub fn clear_pending(&self, port: Port) {
-        self.two_level(|page| page.clear_pending(port));
+        self.pages.read().clear_pending(port, self.width());
     }
 
     pub fn is_pending(&self, port: Port) -> bool {
-        self.two_level(|page| page.is_pending(port)).unwrap_or(false)
+        self.pages.read().is_pending(port, self.width())
     }
 
     pub fn is_masked(&self, port: Port) -> bool {
-        self.two_level(|page| page.is_masked(port)).unwrap_or(true)
+        self.pages.read().is_masked(port, self.width())
     }
 
-    /// What the debug key prints as the ABI's own state: the selector bit.
-    pub fn is_selected(&self, port: Port, vcpu: VcpuId) -> bool {
-        self.two_level(|page| page.is_selected(port, vcpu)).unwrap_or(false)
+    /// What the debug key prints as the ABI's own state.
+    pub fn link(&self, port: Port, vcpu: VcpuId) -> Link {
+        self.pages.read().link(port, vcpu, self.width())
     }
 
     /// `(evtchn_upcall_pending, evtchn_upcall_mask)`; not pending if there is no page.
     pub fn upcall_state(&self, vcpu: VcpuId) -> (bool, bool) {
-        self.two_level(|page| page.upcall_state(vcpu)).unwrap_or((false, true))
-    }
-
-    /// Runs `f` on the shared page, if there is one.
-    #[inline]
-    fn two_level<R>(&self, f: impl FnOnce(TwoLevel<'_, P>) -> R) -> Option<R> {
-        let page = self.shared_info.read();
-        page.as_ref().map(|page| f(TwoLevel::new(page, self.width())))
+        let pages = self.pages.read();
+        let page = pages.shared_info.as_ref();
+        page.map_or((false, true), |page| vcpu_info::upcall_state(page, self.width().layout(), vcpu))
     }
 
     /// The consequences of an edge, with the poll of the vCPU that gets an upcall ended.

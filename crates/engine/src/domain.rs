@@ -5,11 +5,13 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
+use evtchn_abi::fifo::Priority;
 use evtchn_abi::{DomId, NR_VIRQS, Pirq, Port, VcpuId, Virq};
-use evtchn_sync::RwLock;
+use evtchn_sync::{Page, RwLock};
 
-use crate::channel::{Binding, Channel, State};
+use crate::channel::{Binding, Channel, MAX_VCPUS, QueueId, State};
 use crate::config::{DomainConfig, DomainKind, Width};
+use crate::deliver::Pages;
 use crate::error::OpError;
 use crate::poll::PollSlot;
 use crate::ports::Ports;
@@ -86,7 +88,8 @@ pub(crate) struct Domain<P> {
     pub vcpus: Box<[Vcpu]>,
     pub channels: Channels,
     pub event: RwLock<Events>,
-    pub shared_info: RwLock<Option<P>>,
+    /// What is shared with the guest, and how.
+    pub pages: RwLock<Pages<P>>,
     /// How many vCPUs are in a poll.
     pub pollers: AtomicU32,
     paused: AtomicBool,
@@ -95,7 +98,7 @@ pub(crate) struct Domain<P> {
 
 impl<P> Domain<P> {
     pub fn new(id: DomId, config: DomainConfig) -> Result<Self, OpError> {
-        if config.vcpus == 0 {
+        if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
             return Err(OpError::Invalid);
         }
         let mut vcpus = Vec::new();
@@ -113,7 +116,7 @@ impl<P> Domain<P> {
             vcpus: vcpus.into_boxed_slice(),
             channels,
             event: RwLock::new(events),
-            shared_info: RwLock::new(None),
+            pages: RwLock::new(Pages::default()),
             pollers: AtomicU32::new(0),
             paused: AtomicBool::new(false),
             width: AtomicU8::new(config.width as u8),
@@ -165,11 +168,16 @@ impl<P> Domain<P> {
         self.id == other.id || self.config.privileged || self.config.target == Some(other.id)
     }
 
-    /// The highest port that the present ABI has room for.
-    fn highest_port(&self) -> u32 {
-        self.width().layout().nr_channels() - 1
+    /// Opens an allocated port, with the priority that every port begins with.
+    pub fn open(&self, port: Port, binding: Binding, vcpu: VcpuId) {
+        if let Some(channel) = self.channels.get(port) {
+            channel.set_target(QueueId { vcpu, priority: Priority::DEFAULT });
+            channel.set(binding);
+        }
     }
+}
 
+impl<P: Page> Domain<P> {
     /// Takes the lowest free port. Its record stays free until [`Domain::open`].
     ///
     /// # Errors
@@ -178,29 +186,20 @@ impl<P> Domain<P> {
         if events.dying {
             return Err(OpError::Dying);
         }
-        let highest = self.highest_port();
+        let pages = self.pages.read();
+        let highest = pages.nr_ports(self.width()) - 1;
         let highest = self.config.max_port.map_or(highest, |max| max.min(highest));
-        events.ports.take_lowest(highest, &self.channels)
-    }
-
-    /// Opens an allocated port.
-    pub fn open(&self, port: Port, binding: Binding, vcpu: VcpuId) {
-        if let Some(channel) = self.channels.get(port) {
-            channel.set_vcpu(vcpu);
-            channel.set(binding);
-        }
+        events.ports.take_lowest(highest, &self.channels, |port| pages.is_busy(port))
     }
 
     /// Frees a port's record and number. What is bound to it has been undone by the caller.
-    pub fn free(&self, events: &mut Events, port: Port, channel: &Channel)
-    where
-        P: evtchn_sync::Page,
-    {
+    pub fn free(&self, events: &mut Events, port: Port, channel: &Channel) {
         if channel.binding().consumer.is_some() {
             events.ports.count_xen(false);
         }
         channel.set(Binding::FREE);
         channel.set_vcpu(VcpuId(0));
+        channel.take_saved();
         self.clear_pending(port);
         events.ports.give_back(port);
     }

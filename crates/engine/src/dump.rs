@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use evtchn_abi::{DomId, Port, VcpuId};
+use evtchn_abi::{DomId, EventWord, Port, VcpuId};
 use evtchn_sync::Page;
 
 use crate::channel::{Consumer, State};
@@ -12,6 +12,32 @@ use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
+
+/// What a port's delivery ABI knows of it besides pending and masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Two-level: the selector bit of the port's word, on the vCPU that it notifies.
+    Selector(bool),
+    /// FIFO: the array has no word for the port yet.
+    NoWord,
+    /// FIFO: the event word.
+    Word(EventWord),
+}
+
+impl fmt::Display for Link {
+    /// As the debug key prints it: the selector bit; `?`; or the next port, `-` if the port is not on a
+    /// queue, with `B` before it while the word is busy.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Selector(selected) => write!(f, "{}", u8::from(selected)),
+            Self::NoWord => f.write_str("?"),
+            Self::Word(word) => {
+                f.write_str(if word.is_busy() { "B" } else { "" })?;
+                if word.is_linked() { write!(f, "{}", word.link()) } else { f.write_str("-") }
+            }
+        }
+    }
+}
 
 /// One port that is not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +48,8 @@ pub struct DumpRow {
     pub pending: bool,
     /// Its mask bit.
     pub masked: bool,
-    /// The selector bit of its word, on the vCPU that it notifies.
-    pub selected: bool,
+    /// The ABI's own state.
+    pub link: Link,
     /// What it is bound to; [`State::number`] is the number that Xen prints.
     pub state: State,
     /// The vCPU that it notifies.
@@ -34,9 +60,16 @@ pub struct DumpRow {
 
 impl fmt::Display for DumpRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (p, m, s) = (u8::from(self.pending), u8::from(self.masked), u8::from(self.selected));
+        let (p, m) = (u8::from(self.pending), u8::from(self.masked));
         let consumer = self.consumer.map_or(0, Consumer::get);
-        write!(f, "{:4} [{p}/{m}/{s}]: s={} n={} x={consumer}", self.port, self.state.number(), self.vcpu)?;
+        write!(
+            f,
+            "{:4} [{p}/{m}/{}]: s={} n={} x={consumer}",
+            self.port,
+            self.link,
+            self.state.number(),
+            self.vcpu
+        )?;
         match self.state {
             State::Free | State::Reserved | State::Ipi => Ok(()),
             State::Unbound { remote } => write!(f, " d={remote}"),
@@ -77,7 +110,7 @@ fn row<P: Page>(domain: &Domain<P>, port: Port) -> Option<DumpRow> {
         port,
         pending: domain.is_pending(port),
         masked: domain.is_masked(port),
-        selected: domain.is_selected(port, channel.vcpu()),
+        link: domain.link(port, channel.vcpu()),
         state: binding.state,
         vcpu: channel.vcpu(),
         consumer: binding.consumer,

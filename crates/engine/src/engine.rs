@@ -110,7 +110,7 @@ impl<H: Hooks> Engine<H> {
     /// The first hardware domain becomes the default handler of global VIRQs.
     ///
     /// # Errors
-    /// EINVAL for a reserved id or for no vCPUs, EEXIST for an id in use, ENOMEM.
+    /// EINVAL for a reserved id, or for no vCPUs or more than 65,536, EEXIST for an id in use, ENOMEM.
     pub fn create_domain(&self, id: DomId, config: DomainConfig) -> Result<(), OpError> {
         if id >= DomId::FIRST_RESERVED {
             return Err(OpError::Invalid);
@@ -132,7 +132,7 @@ impl<H: Hooks> Engine<H> {
     ///
     /// Peers are left unbound, naming the dead id, and get no event. VIRQs that the domain handled go
     /// back to the default handler. While this runs the domain exists but gets no new ports (EINVAL).
-    /// Returns the shared_info page.
+    /// Returns the shared_info page; those of the FIFO ABI are dropped.
     ///
     /// # Errors
     /// ESRCH if there is no such domain, or it is being destroyed already.
@@ -143,7 +143,7 @@ impl<H: Hooks> Engine<H> {
             from = Port(port.0 - 1);
         }
         let domain = self.domains_exclusively().forget(id);
-        Ok(domain.and_then(|domain| domain.shared_info.into_inner()))
+        Ok(domain.and_then(|domain| domain.pages.into_inner().shared_info))
     }
 
     fn mark_dying(&self, id: DomId) -> Result<(), OpError> {
@@ -187,8 +187,8 @@ impl<H: Hooks> Engine<H> {
     /// Sets, moves or takes away a domain's shared_info, and returns the page that it was.
     ///
     /// The contents are not copied. Bits that would have been set while there is no page are lost.
-    /// The vcpu_info of vCPUs below 32 lie in this page; those above have none, and their events
-    /// reach nobody, until a way to register one is offered.
+    /// The vcpu_info of vCPUs below 32 lie in this page; those above have none, and get no
+    /// upcalls, until a way to register one is offered.
     ///
     /// When this returns, no thread uses the old page any more.
     ///
@@ -196,8 +196,8 @@ impl<H: Hooks> Engine<H> {
     /// ESRCH if there is no such domain.
     pub fn set_shared_info(&self, id: DomId, page: Option<H::Page>) -> Result<Option<H::Page>, OpError> {
         let domains = self.domains();
-        let mut slot = domains.get(id)?.shared_info.write();
-        Ok(core::mem::replace(&mut slot, page))
+        let mut pages = domains.get(id)?.pages.write();
+        Ok(core::mem::replace(&mut pages.shared_info, page))
     }
 
     /// Changes the width of a domain's layout, as an HVM guest does that changes its mode.

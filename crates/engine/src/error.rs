@@ -85,11 +85,20 @@ pub enum OpError {
     /// The domain must be paused first.
     #[error("the domain is not paused")]
     NotPaused,
+    /// The frame is not writable memory of the domain.
+    #[error("the frame is not memory that can be shared")]
+    BadFrame,
+    /// The vCPU has a control block already.
+    #[error("the vCPU has a control block")]
+    HasControlBlock,
+    /// A port has a priority only while its domain uses it.
+    #[error("the port is not in use by its domain")]
+    NotInUse,
     /// An argument of the call is out of range.
     #[error("invalid argument")]
     Invalid,
-    /// No port is free within the domain's limits.
-    #[error("no free port")]
+    /// There is no room: no port is free within the domain's limits, or the event array is full.
+    #[error("no space left")]
     NoSpace,
     /// The operation is unknown, or unknown in the present event-channel ABI.
     #[error("not implemented")]
@@ -109,7 +118,7 @@ impl OpError {
             Self::NoDomain => Errno::ESRCH,
             Self::OpenedMeanwhile => Errno::EAGAIN,
             Self::OutOfMemory => Errno::ENOMEM,
-            Self::Hidden => Errno::EACCES,
+            Self::Hidden | Self::NotInUse => Errno::EACCES,
             Self::Fault => Errno::EFAULT,
             Self::ResetPhase | Self::VirqElsewhere | Self::VirqInUse | Self::IrqInUse => Errno::EBUSY,
             Self::VirqBound | Self::PirqBound | Self::DomainExists => Errno::EEXIST,
@@ -123,6 +132,8 @@ impl OpError {
             | Self::NoIrq
             | Self::Dying
             | Self::NotPaused
+            | Self::BadFrame
+            | Self::HasControlBlock
             | Self::Invalid => Errno::EINVAL,
             Self::NoSpace => Errno::ENOSPC,
             Self::NotImplemented => Errno::ENOSYS,
@@ -151,6 +162,7 @@ mod tests {
             (OpError::OpenedMeanwhile, 11),
             (OpError::OutOfMemory, 12),
             (OpError::Hidden, 13),
+            (OpError::NotInUse, 13),
             (OpError::Fault, 14),
             (OpError::ResetPhase, 16),
             (OpError::VirqElsewhere, 16),
@@ -169,6 +181,8 @@ mod tests {
             (OpError::NoIrq, 22),
             (OpError::Dying, 22),
             (OpError::NotPaused, 22),
+            (OpError::BadFrame, 22),
+            (OpError::HasControlBlock, 22),
             (OpError::Invalid, 22),
             (OpError::NoSpace, 28),
             (OpError::NotImplemented, 38),

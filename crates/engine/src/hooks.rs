@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the engine asks of its embedder.
 
-use evtchn_abi::{DomId, Op, Pirq, Port, VcpuId};
+use evtchn_abi::{DomId, Gfn, Op, Pirq, Port, VcpuId};
 use evtchn_sync::Page;
 
 use crate::channel::Consumer;
@@ -66,7 +66,8 @@ pub enum PirqRefused {
 /// thread that called the engine, and may call the engine again. It may be called by several threads
 /// at once.
 pub trait Hooks: Send + Sync {
-    /// The pages that shared_info lives in. `Arc<dyn Page>` fits all, a concrete type is faster.
+    /// The pages that are shared with a guest: shared_info, and those that [`pin`](Hooks::pin) gives.
+    /// `Arc<dyn Page>` fits all, a concrete type is faster.
     type Page: Page;
 
     /// `evtchn_upcall_pending` of `vcpu` went from 0 to 1: let it look.
@@ -75,6 +76,20 @@ pub trait Hooks: Send + Sync {
     /// The poll in which `vcpu` sleeps is over. May come before
     /// [`sched_poll`](crate::Engine::sched_poll) has returned, like a wake-up token.
     fn wake_poller(&self, domain: DomId, vcpu: VcpuId);
+
+    /// Gives the page at frame `gfn` of the domain's memory to the engine, which reads and writes it from
+    /// now on: a control block or an array page of the FIFO ABI. The engine keeps it, and thereby must
+    /// keep it in memory, until the domain is reset or destroyed; then it is dropped. A guest may name
+    /// one frame several times.
+    ///
+    /// `None` if there is no such frame, or it is not writable memory of the domain's: the operation is
+    /// refused with EINVAL. So an embedder that does not override this has no FIFO guests.
+    ///
+    /// Called with engine locks held: must not call the engine.
+    fn pin(&self, domain: DomId, gfn: Gfn) -> Option<Self::Page> {
+        let _ = (domain, gfn);
+        None
+    }
 
     /// Somebody sent to a channel that the embedder itself consumes.
     fn consumer_event(&self, consumer: Consumer, domain: DomId, vcpu: VcpuId, port: Port) {

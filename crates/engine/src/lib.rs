@@ -57,18 +57,23 @@
 //! Each domain has a lock, taken for writing by whatever opens, closes, connects or moves a port, and
 //! for reading by `send`, `unmask`, `status`, polls and the raising of VIRQs and PIRQs. Creating and
 //! destroying a domain wait for all running operations. The locks spin; none is held over a hook
-//! (but see [`Hooks::pirq_bind`]), nor while a guest's memory is copied, so a guest can make another
+//! (but see [`Hooks::pirq_bind`] and [`Hooks::pin`]), nor while a guest's memory is copied, so a guest can make another
 //! domain wait no longer than one operation takes.
 //!
 //! # What a guest can make the engine allocate
 //!
 //! 16 bytes for each port number up to its highest, in buckets of 64, and 4 bytes for each PIRQ up to
-//! its limit; both are kept until the domain is destroyed. An allocation that fails is ENOMEM.
+//! its limit; both are kept until the domain is destroyed. With FIFO, some 200 bytes for each vCPU, and the
+//! 128 pages that it may have pinned, until a reset. An allocation that fails is ENOMEM.
+//!
+//! # Both ABIs
+//!
+//! A domain begins with the two-level ABI. The first [`Engine::init_control`] switches it to FIFO, for which
+//! the embedder gives pages of the guest's memory ([`Hooks::pin`]); a reset brings it back.
 //!
 //! # Not here yet
 //!
-//! The FIFO ABI (`init_control` and `expand_array` answer EOPNOTSUPP, `set_priority` ENOSYS, as a Xen
-//! built without it), vcpu_info outside shared_info, timers, and saved state.
+//! vcpu_info outside shared_info, timers, and saved state.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -82,6 +87,7 @@ mod domain;
 mod dump;
 mod engine;
 mod error;
+mod fifo;
 mod hooks;
 mod level;
 mod locks;
@@ -96,11 +102,12 @@ mod table;
 pub mod test_utils;
 mod two_level;
 mod validate;
+mod vcpu_info;
 mod virq;
 
 pub use channel::{Consumer, State};
 pub use config::{DomainConfig, DomainKind, Width};
-pub use dump::DumpRow;
+pub use dump::{DumpRow, Link};
 pub use engine::Engine;
 pub use error::OpError;
 pub use hooks::{Hooks, Observed, PirqRefused, Upcall};

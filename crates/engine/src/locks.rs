@@ -5,7 +5,8 @@
 //! |---|---|---|---|---|
 //! | 1 | domain table | which domains exist, handlers of global VIRQs | every operation | create, destroy, set_virq_handler, validate |
 //! | 2 | event lock, one per domain; of two the lower id first | bindings, allocation, VIRQ and PIRQ tables, reset | send, unmask, VIRQ and PIRQ raising, poll, status, dump | all that open, close, connect or move |
-//! | 3 | page lock, one per domain | which page is the shared_info | whoever touches shared bits | set_shared_info |
+//! | 3 | page lock, one per domain | which page is the shared_info, which ABI is used, its pages | whoever touches shared memory | set_shared_info, init_control, expand_array, reset |
+//! | 4 | queue lock, one per FIFO queue; of two the lower queue id first | the queue's tail and HEAD, the last queue of the ports that it is | | whoever links a port |
 //!
 //! Rules:
 //! * A binding changes only under the write lock of its domain. A binding that is interdomain before
@@ -14,7 +15,8 @@
 //! * No thread takes one lock twice, for reading neither.
 //! * The locks are phase-fair ([`evtchn_sync::RwLock`]): nobody waits for more than one writer more
 //!   than is in front of it, so a domain that is busy cannot keep another one out.
-//! * Hooks are called after all locks are dropped. The `pirq_*` hooks are the exception; they say so.
+//! * Hooks are called after all locks are dropped. The `pirq_*` hooks and `pin` are the
+//!   exceptions; they say so.
 
 use evtchn_sync::WriteGuard;
 

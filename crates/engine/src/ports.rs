@@ -62,10 +62,22 @@ impl Ports {
 
     /// Takes the lowest free port that is at most `highest`, making its record if need be.
     ///
+    /// A port that is `busy` is passed over, unless its record does not exist yet: none has been on a
+    /// queue then. A guest can make all its free ports busy; each is looked at once.
+    ///
     /// # Errors
     /// ENOSPC if there is none, ENOMEM if its record cannot be made.
-    pub fn take_lowest(&mut self, highest: u32, channels: &Channels) -> Result<Port, OpError> {
-        let port = self.lowest_free().unwrap_or(Port(self.valid()));
+    pub fn take_lowest(
+        &mut self,
+        highest: u32,
+        channels: &Channels,
+        busy: impl Fn(Port) -> bool,
+    ) -> Result<Port, OpError> {
+        let mut free = self.lowest_free();
+        while let Some(port) = free.filter(|&port| port.0 <= highest && busy(port)) {
+            free = self.next_free(Port(port.0 + 1));
+        }
+        let port = free.unwrap_or(Port(self.valid()));
         if port.0 > highest {
             return Err(OpError::NoSpace);
         }
@@ -117,6 +129,19 @@ impl Ports {
             .map(|(leaf, taken)| Port(leaf as u32 * BUCKET + taken.ilog2()))
     }
 
+    /// The first port from `from` upwards that is free.
+    #[allow(clippy::cast_possible_truncation)] // at most 2,048 leaves
+    fn next_free(&self, from: Port) -> Option<Port> {
+        let first = (from.0 / BUCKET) as usize;
+        let here = self.leaves.get(first)? & u64::MAX << (from.0 % BUCKET);
+        if here != 0 {
+            return Some(Port(from.0 - from.0 % BUCKET + here.trailing_zeros()));
+        }
+        let mut leaves = self.leaves.iter().enumerate().skip(first + 1);
+        let (leaf, free) = leaves.find(|&(_, &free)| free != 0)?;
+        Some(Port(leaf as u32 * BUCKET + free.trailing_zeros()))
+    }
+
     fn lowest_free(&self) -> Option<Port> {
         let summary = lowest_bit(self.root)?;
         let leaf = summary * 64 + lowest_bit(*self.summaries.get(summary as usize)?)?;
@@ -161,13 +186,13 @@ mod tests {
     fn the_lowest_free_port_is_taken() {
         let (mut ports, channels) = fresh();
         for expected in 1..=200 {
-            assert_eq!(ports.take_lowest(1000, &channels), Ok(Port(expected)));
+            assert_eq!(ports.take_lowest(1000, &channels, |_| false), Ok(Port(expected)));
         }
         ports.give_back(Port(150));
         ports.give_back(Port(7));
-        assert_eq!(ports.take_lowest(1000, &channels), Ok(Port(7)));
-        assert_eq!(ports.take_lowest(1000, &channels), Ok(Port(150)));
-        assert_eq!(ports.take_lowest(1000, &channels), Ok(Port(201)));
+        assert_eq!(ports.take_lowest(1000, &channels, |_| false), Ok(Port(7)));
+        assert_eq!(ports.take_lowest(1000, &channels, |_| false), Ok(Port(150)));
+        assert_eq!(ports.take_lowest(1000, &channels, |_| false), Ok(Port(201)));
         assert_eq!(ports.active(), 201);
     }
 
@@ -175,9 +200,9 @@ mod tests {
     fn the_limit_is_a_highest_number_and_makes_no_record() {
         let (mut ports, channels) = fresh();
         for _ in 1..=63 {
-            ports.take_lowest(63, &channels).unwrap();
+            ports.take_lowest(63, &channels, |_| false).unwrap();
         }
-        assert_eq!(ports.take_lowest(63, &channels), Err(OpError::NoSpace));
+        assert_eq!(ports.take_lowest(63, &channels, |_| false), Err(OpError::NoSpace));
         assert_eq!(ports.valid(), 64);
         assert_eq!(ports.active(), 63);
     }
@@ -186,21 +211,21 @@ mod tests {
     fn all_131071_ports_can_be_taken_and_given_back() {
         let (mut ports, channels) = fresh();
         for expected in 1..131_072 {
-            assert_eq!(ports.take_lowest(u32::MAX, &channels), Ok(Port(expected)));
+            assert_eq!(ports.take_lowest(u32::MAX, &channels, |_| false), Ok(Port(expected)));
         }
-        assert_eq!(ports.take_lowest(u32::MAX, &channels), Err(OpError::NoSpace));
+        assert_eq!(ports.take_lowest(u32::MAX, &channels, |_| false), Err(OpError::NoSpace));
         for port in (1..131_072).rev() {
             ports.give_back(Port(port));
         }
         assert_eq!(ports.active(), 0);
-        assert_eq!(ports.take_lowest(u32::MAX, &channels), Ok(Port(1)));
+        assert_eq!(ports.take_lowest(u32::MAX, &channels, |_| false), Ok(Port(1)));
     }
 
     #[test]
     fn taken_ports_are_found_in_both_directions() {
         let (mut ports, channels) = fresh();
         for _ in 1..=300 {
-            ports.take_lowest(1000, &channels).unwrap();
+            ports.take_lowest(1000, &channels, |_| false).unwrap();
         }
         for port in 1..=300 {
             if port != 5 && port != 64 && port != 191 {
@@ -219,5 +244,31 @@ mod tests {
         assert_eq!(ports.previous_taken(Port(190)), Some(Port(64)));
         assert_eq!(ports.previous_taken(Port(63)), Some(Port(5)));
         assert_eq!(ports.previous_taken(Port(4)), Some(Port(0)));
+    }
+
+    #[test]
+    fn busy_ports_are_passed_over_in_order() {
+        let (mut ports, channels) = fresh();
+        for _ in 1..=200 {
+            ports.take_lowest(1000, &channels, |_| false).unwrap();
+        }
+        for port in [3, 4, 70, 199] {
+            ports.give_back(Port(port));
+        }
+        let take = |ports: &mut Ports, busy: &[u32]| {
+            ports.take_lowest(1000, &channels, |port| busy.contains(&port.0)).unwrap().0
+        };
+        assert_eq!(take(&mut ports, &[3]), 4);
+        assert_eq!(take(&mut ports, &[3, 70]), 199);
+        assert_eq!(take(&mut ports, &[3, 70]), 201);
+        assert_eq!(take(&mut ports, &[]), 3);
+    }
+
+    #[test]
+    fn if_all_records_are_busy_a_new_one_is_made_up_to_the_limit() {
+        let (mut ports, channels) = fresh();
+        assert_eq!(ports.take_lowest(64, &channels, |_| true), Ok(Port(64)));
+        assert_eq!(ports.take_lowest(64, &channels, |_| true), Err(OpError::NoSpace));
+        assert_eq!(ports.take_lowest(64, &channels, |port| port.0 < 63), Ok(Port(63)));
     }
 }

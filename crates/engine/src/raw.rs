@@ -19,6 +19,10 @@ use crate::memory::{GuestMemory, copy_in, copy_out};
 use crate::ops::ResetOutcome;
 use crate::poll::PollOutcome;
 
+/// What `init_control` tells the guest.
+#[allow(clippy::cast_possible_truncation)] // 17
+const LINK_BITS: u8 = evtchn_abi::fifo::LINK_BITS as u8;
+
 /// What the embedder should do about a hypercall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
@@ -146,9 +150,11 @@ impl<H: Hooks> Engine<H> {
                 a.vcpu = status.vcpu;
                 Ok(())
             }),
-            Op::INIT_CONTROL => {
-                with(memory, arg, |a: InitControl| self.init_control(caller, a.vcpu, a.control_gfn, a.offset))
-            }
+            Op::INIT_CONTROL => update(memory, arg, |a: &mut InitControl| {
+                self.init_control(caller, a.vcpu, a.control_gfn, a.offset)?;
+                a.link_bits = LINK_BITS;
+                Ok(())
+            }),
             Op::EXPAND_ARRAY => with(memory, arg, |a: ExpandArray| self.expand_array(caller, a.array_gfn)),
             Op::SET_PRIORITY => {
                 with(memory, arg, |a: SetPriority| self.set_priority(caller, a.port, a.priority))

@@ -61,10 +61,16 @@ fn init<T>(once: &Once<Box<[T]>>, len: usize, make: impl Fn() -> T) -> Result<&[
     if let Some(slice) = once.get() {
         return Ok(slice);
     }
+    let fresh = filled(len, make).ok_or(OpError::OutOfMemory)?;
+    Ok(once.call_once(|| fresh))
+}
+
+/// `len` fresh elements, allocated fallibly.
+pub(crate) fn filled<T>(len: usize, make: impl Fn() -> T) -> Option<Box<[T]>> {
     let mut fresh = Vec::new();
-    fresh.try_reserve_exact(len).map_err(|_| OpError::OutOfMemory)?;
+    fresh.try_reserve_exact(len).ok()?;
     fresh.resize_with(len, make);
-    Ok(once.call_once(|| fresh.into_boxed_slice()))
+    Some(fresh.into_boxed_slice())
 }
 
 #[cfg(test)]

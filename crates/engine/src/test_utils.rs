@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! An embedder that writes down what the engine asks of it, for tests and examples.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use evtchn_abi::{DomId, Port, VcpuId};
+use evtchn_abi::{DomId, Gfn, Port, VcpuId};
 use evtchn_sync::HeapPage;
 use spin::Mutex;
 
@@ -31,6 +32,7 @@ pub enum Call {
 #[derive(Debug, Default)]
 pub struct Recorder {
     calls: Mutex<Vec<Call>>,
+    frames: Mutex<BTreeMap<(DomId, Gfn), Arc<HeapPage>>>,
 }
 
 impl Recorder {
@@ -38,6 +40,12 @@ impl Recorder {
     #[must_use]
     pub fn take(&self) -> Vec<Call> {
         core::mem::take(&mut self.calls.lock())
+    }
+
+    /// The page at a frame of a domain's memory. Frames exist from the first time they are asked for here.
+    #[must_use]
+    pub fn frame(&self, domain: DomId, gfn: Gfn) -> Arc<HeapPage> {
+        self.frames.lock().entry((domain, gfn)).or_insert_with(page).clone()
     }
 
     fn push(&self, call: Call) {
@@ -50,6 +58,10 @@ impl Hooks for Recorder {
 
     fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall) {
         self.push(Call::Deliver(domain, vcpu, upcall));
+    }
+
+    fn pin(&self, domain: DomId, gfn: Gfn) -> Option<Arc<HeapPage>> {
+        self.frames.lock().get(&(domain, gfn)).cloned()
     }
 
     fn wake_poller(&self, domain: DomId, vcpu: VcpuId) {

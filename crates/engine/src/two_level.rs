@@ -19,6 +19,7 @@ use evtchn_abi::{Layout, Port, VcpuId};
 use evtchn_sync::Page;
 
 use crate::config::Width;
+use crate::vcpu_info;
 
 /// What a raise or an unmask changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,45 +90,11 @@ impl<'a, P: Page> TwoLevel<'a, P> {
         self.test(self.selector_at(port, vcpu)) == Some(true)
     }
 
-    /// `(evtchn_upcall_pending, evtchn_upcall_mask)` of the vCPU, as booleans.
-    pub fn upcall_state(&self, vcpu: VcpuId) -> (bool, bool) {
-        let byte = |at: usize| {
-            let offset = self.layout.vcpu_info(vcpu.0)? + at;
-            Some(self.page.u8(offset)?.load(SeqCst) != 0)
-        };
-        let pending = byte(self.layout.upcall_pending).unwrap_or(false);
-        (pending, self.layout.upcall_mask.and_then(byte).unwrap_or(false))
-    }
-
     /// Sets the selector bit; on its edge the upcall byte. Returns whether that was an edge too.
     #[inline]
     fn announce(&self, port: Port, vcpu: VcpuId) -> bool {
-        self.set(self.selector_at(port, vcpu)) == Some(false) && self.mark_upcall(vcpu)
-    }
-
-    /// Sets bit 0 of `evtchn_upcall_pending`; true if the byte was 0.
-    ///
-    /// Xen tests bit 0 alone; a guest that writes other bits only hurts itself.
-    fn mark_upcall(&self, vcpu: VcpuId) -> bool {
-        let Some(info) = self.layout.vcpu_info(vcpu.0) else { return false };
-        let offset = info + self.layout.upcall_pending;
-        let Some(byte) = self.page.u8(offset) else { return false };
-        let edge = byte.fetch_or(1, SeqCst) & 1 == 0;
-        if edge {
-            self.page.wrote(offset);
-        }
-        edge
-    }
-}
-
-impl Width {
-    /// The offsets of everything in shared_info.
-    #[must_use]
-    pub const fn layout(self) -> &'static Layout {
-        match self {
-            Self::Bits32 => &Layout::X86_32,
-            Self::Bits64 => &Layout::X86_64,
-        }
+        self.set(self.selector_at(port, vcpu)) == Some(false)
+            && vcpu_info::mark_upcall(self.page, self.layout, vcpu)
     }
 }
 

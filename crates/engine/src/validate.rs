@@ -5,10 +5,12 @@ use alloc::format;
 use alloc::string::String;
 
 use evtchn_abi::{Port, VcpuId};
+use evtchn_sync::Page;
 
 use crate::channel::{Channel, State};
 use crate::domain::{Domain, Events};
 use crate::engine::{Domains, Engine};
+use crate::fifo::Fifo;
 use crate::hooks::Hooks;
 
 impl<H: Hooks> Engine<H> {
@@ -20,6 +22,7 @@ impl<H: Hooks> Engine<H> {
     /// * The two ends of a channel name each other.
     /// * VIRQ and PIRQ tables and records name each other.
     /// * Every port notifies a vCPU that exists; free ones vCPU 0.
+    /// * The tail of a FIFO queue is a port that was linked there last.
     ///
     /// # Errors
     /// A sentence about the first thing that is wrong.
@@ -41,6 +44,7 @@ impl<H: Hooks> Engine<H> {
             active += u32::from(binding.state.in_use());
             xen += u32::from(binding.consumer.is_some());
         }
+        validate_queues(domain)?;
         let counted = (events.ports.active(), events.ports.xen());
         let right = counted == (active, xen) && domain.channel(Port(events.ports.valid())).is_err();
         right.then_some(()).ok_or_else(|| format!("counts {counted:?}, found {:?}", (active, xen)))
@@ -73,4 +77,14 @@ impl<H: Hooks> Engine<H> {
         let told = domain.vcpu(channel.vcpu()).is_ok();
         (sound && numbered && told).then_some(()).ok_or_else(|| format!("bad record {state:?}"))
     }
+}
+
+fn validate_queues<P: Page>(domain: &Domain<P>) -> Result<(), String> {
+    let pages = domain.pages.read();
+    let mut tails = pages.fifo().into_iter().flat_map(Fifo::tails);
+    let stale = tails.find(|&(queue, tail)| {
+        let last = domain.channel(tail).map(Channel::last_queue);
+        tail != Port(0) && last != Ok(queue)
+    });
+    stale.map_or(Ok(()), |stale| Err(format!("stale tail {stale:?}")))
 }

@@ -175,7 +175,8 @@ fn status_keeps_the_callers_bytes_where_the_state_has_none() {
 
 #[test]
 fn the_fifo_operations_answer_as_a_xen_without_them() {
-    let env = TestEnv::new();
+    let config = DomainConfig { fifo: false, ..DomainConfig::guest(4) };
+    let env = TestEnv::with(Level::Current, config);
     let mut memory = Memory::with(&InitControl { vcpu: VcpuId(99), ..Default::default() });
     assert_eq!(op(&env, D1, Op::INIT_CONTROL, &mut memory), failed(Errno::EOPNOTSUPP));
     assert_eq!(op(&env, D1, Op::EXPAND_ARRAY, &mut memory), failed(Errno::EOPNOTSUPP));

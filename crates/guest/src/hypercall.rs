@@ -2,9 +2,10 @@
 //! How a guest asks Xen.
 
 use evtchn_abi::args::{
-    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, Reset, Send, Status, Unmask,
+    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, ExpandArray, InitControl,
+    Reset, Send, SetPriority, Status, Unmask,
 };
-use evtchn_abi::{CStruct, DomId, Errno, Op, Pirq, Port, VcpuId, Virq};
+use evtchn_abi::{CStruct, DomId, Errno, Gfn, Op, Pirq, Port, Priority, VcpuId, Virq};
 
 /// The hypercall `event_channel_op`, and each of its operations with types.
 ///
@@ -108,6 +109,33 @@ pub trait Hypercall {
     /// ESRCH, EPERM, EINVAL, EBUSY, EAGAIN.
     fn reset(&self, dom: DomId) -> Result<(), Errno> {
         call(self, Op::RESET, &Reset { dom }).map(|_| ())
+    }
+
+    /// Gives a vCPU its FIFO control block: `offset` bytes into the page `control`. The first one changes the guest to
+    /// the FIFO ABI. Returns how many bits of an event word hold a port number.
+    ///
+    /// # Errors
+    /// ENOENT, EINVAL, ENOMEM; EOPNOTSUPP or ENOSYS from a Xen without the FIFO ABI.
+    fn init_control(&self, vcpu: VcpuId, control: Gfn, offset: u32) -> Result<u8, Errno> {
+        let arg = InitControl { control_gfn: control, offset, vcpu, ..InitControl::default() };
+        Ok(call(self, Op::INIT_CONTROL, &arg)?.link_bits)
+    }
+
+    /// Adds a page to the FIFO event array.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP with the two-level ABI, ENOSPC after 128 pages, EINVAL, ENOMEM.
+    fn expand_array(&self, page: Gfn) -> Result<(), Errno> {
+        call(self, Op::EXPAND_ARRAY, &ExpandArray { array_gfn: page }).map(|_| ())
+    }
+
+    /// Chooses a port's queue. Takes effect the next time that the port is put into one.
+    ///
+    /// # Errors
+    /// ENOSYS with the two-level ABI, EINVAL, EACCES.
+    fn set_priority(&self, port: Port, priority: Priority) -> Result<(), Errno> {
+        let priority = priority.0.into();
+        call(self, Op::SET_PRIORITY, &SetPriority { port, priority }).map(|_| ())
     }
 }
 

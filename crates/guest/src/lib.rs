@@ -34,15 +34,21 @@
 //!
 //! A driver that wants one event at a time masks the port in its handler and unmasks it when it is
 //! done: events that arrive meanwhile stay pending and are announced by [`TwoLevel::unmask`].
+//!
+//! [`TwoLevel`] is the ABI that every Xen has, with 4096 ports (1024 for 32-bit guests) in one page. [`Fifo`] has up to
+//! 131072, in pages that the guest adds, sixteen priorities, and keeps the order of events within each.
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod fifo;
 mod handlers;
 mod hypercall;
 mod scan;
 mod two_level;
+mod upcall;
 mod vcpu;
 
+pub use fifo::{Fifo, FifoVcpu};
 pub use handlers::Handlers;
 pub use hypercall::Hypercall;
 pub use scan::Scan;

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering::SeqCst;
 use evtchn_abi::{Errno, Layout, Port, VcpuId};
 use evtchn_sync::Page;
 
-use crate::{Hypercall, Vcpu};
+use crate::{Hypercall, Vcpu, upcall};
 
 /// What a guest does when it unmasks one of its vCPU's own ports and an event is waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,6 +143,11 @@ impl<P: Page, S: AsRef<[Vcpu]>> TwoLevel<P, S> {
 
     /// Moves a port that is in use to another vCPU, and makes sure that a pending event follows it.
     ///
+    /// Xen leaves a window, and `evtchn-engine` with it: a send from another domain that has looked up the vCPU, but not
+    /// set the pending bit yet, may announce its event on the old vCPU after this has returned, which then ignores it.
+    /// Where ports are moved while they are sent to, mask the port later and unmask it by hypercall: that announces what
+    /// was left. [`Fifo`](crate::Fifo) needs no such care.
+    ///
     /// # Errors
     /// What `bind_vcpu` answers (ENOENT, EINVAL); nothing is changed then.
     pub fn move_to_vcpu(
@@ -185,9 +190,7 @@ impl<P: Page, S: AsRef<[Vcpu]>> TwoLevel<P, S> {
 
     /// Is an upcall waiting for this vCPU?
     pub fn upcall_is_pending(&self, vcpu: VcpuId) -> bool {
-        self.upcall_byte(vcpu)
-            .and_then(|offset| self.page.u8(offset))
-            .is_some_and(|byte| byte.load(SeqCst) != 0)
+        upcall::is_pending(&self.page, self.layout, vcpu)
     }
 
     pub(crate) fn layout(&self) -> &'static Layout {
@@ -200,13 +203,7 @@ impl<P: Page, S: AsRef<[Vcpu]>> TwoLevel<P, S> {
 
     /// Clears upcall_pending; whether it was set.
     pub(crate) fn take_upcall(&self, vcpu: VcpuId) -> bool {
-        if !self.upcall_is_pending(vcpu) {
-            return false;
-        }
-        let Some(offset) = self.upcall_byte(vcpu) else { return false };
-        let taken = self.page.u8(offset).is_some_and(|byte| byte.swap(0, SeqCst) != 0);
-        self.page.wrote(offset);
-        taken
+        upcall::take(&self.page, self.layout, vcpu)
     }
 
     /// Takes the selector: the words that have news.
@@ -241,15 +238,7 @@ impl<P: Page, S: AsRef<[Vcpu]>> TwoLevel<P, S> {
     }
 
     fn set_upcall(&self, vcpu: VcpuId) {
-        let Some(offset) = self.upcall_byte(vcpu) else { return };
-        if let Some(byte) = self.page.u8(offset) {
-            byte.store(1, SeqCst);
-            self.page.wrote(offset);
-        }
-    }
-
-    fn upcall_byte(&self, vcpu: VcpuId) -> Option<usize> {
-        self.layout.vcpu_info(vcpu.0)?.checked_add(self.layout.upcall_pending)
+        upcall::set(&self.page, self.layout, vcpu);
     }
 
     fn selector(&self, vcpu: VcpuId) -> Option<usize> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory shared with another party, seen only as atomics; and the lock of the engine.
+//! Memory shared with another party, seen only as atomics; and the locks of the engine.
 //!
 //! A hypervisor and its guest, or two processes, look at the same page. Neither may ever hold a
 //! reference to plain memory in it, because the other side writes at any moment: everything goes
@@ -24,11 +24,13 @@ extern crate std;
 
 mod fence;
 mod heap;
+mod mutex;
 mod page;
 mod relax;
 mod rwlock;
 
 pub use fence::fence_after_rmw;
 pub use heap::HeapPage;
+pub use mutex::{Mutex, MutexGuard};
 pub use page::{PAGE_SIZE, Page};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

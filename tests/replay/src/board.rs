@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The facts of the recorded machine: its interrupt lines, and what its domains are.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
-use evtchn_abi::{DomId, Pirq, VcpuId};
+use evtchn_abi::{DomId, Gfn, Pirq, VcpuId};
 use evtchn_engine::{DomainConfig, Hooks, PirqRefused, Upcall};
 use evtchn_sync::HeapPage;
 
@@ -47,7 +50,18 @@ pub(crate) fn domain(id: u16, vcpus: u32) -> DomainConfig {
 }
 
 /// The machine around the engine. Nobody runs in its domains, so upcalls go nowhere.
-pub(crate) struct Board;
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    frames: RwLock<BTreeMap<(DomId, u64), Arc<HeapPage>>>,
+}
+
+impl Board {
+    /// Gives a domain a page that it may share with Xen.
+    pub fn share(&self, domain: DomId, gfn: u64, page: &Arc<HeapPage>) {
+        let mut frames = self.frames.write().unwrap_or_else(PoisonError::into_inner);
+        frames.insert((domain, gfn), Arc::clone(page));
+    }
+}
 
 impl Hooks for Board {
     type Page = Arc<HeapPage>;
@@ -55,6 +69,11 @@ impl Hooks for Board {
     fn deliver(&self, _: DomId, _: VcpuId, _: Upcall) {}
 
     fn wake_poller(&self, _: DomId, _: VcpuId) {}
+
+    fn pin(&self, domain: DomId, gfn: Gfn) -> Option<Arc<HeapPage>> {
+        let frames = self.frames.read().unwrap_or_else(PoisonError::into_inner);
+        frames.get(&(domain, gfn.0)).map(Arc::clone)
+    }
 
     fn pirq_permitted(&self, domain: DomId, pirq: Pirq) -> bool {
         domain.0 == DOM0 && line(pirq) != Line::NotPermitted

@@ -11,9 +11,12 @@ use crate::{
     recording::{Meta, PortStatus},
 };
 
+/// The kernel's ABI as recordings name it.
+const FIFO: &str = "fifo";
+
 /// Starts the machine of a recording.
 pub(crate) fn boot(meta: &Meta) -> Result<Machine> {
-    let mut machine = Machine::start(meta.domid, meta.vcpus)?;
+    let mut machine = Machine::start(meta.domid, meta.vcpus, meta.abi == FIFO)?;
     let last = meta.ports.keys().last().copied().unwrap_or(0);
     for port in 1..=last {
         let bound = bind(&mut machine, port, in_use(meta, port));
@@ -116,6 +119,7 @@ mod tests {
         assert_as_recorded("xen4.17.7_linux6.1.192_2l.hyper-fixed");
         assert_as_recorded("xen4.20.5_linux7.2.13_2l.hyperx-random");
         assert_as_recorded("xen4.17.7_linux6.1.192_domu.hyper-fixed");
+        assert_as_recorded("xen4.17.7_linux6.1.192_fifo.hyper-fixed");
     }
 
     #[test]

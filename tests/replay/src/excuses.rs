@@ -22,6 +22,8 @@ const HEADER: [&str; 6] = ["sequence", "step or op", "field", "ours", "Xen's", "
 pub enum Table {
     /// Differences of the engine from Xen's hypercalls.
     Hypercalls,
+    /// Differences that the bare guest sees: in the engine's answers, or in its own memory.
+    Guest,
     /// Differences of the device from Linux's driver on Xen.
     Device,
 }
@@ -32,6 +34,7 @@ impl Table {
     pub const fn heading(self) -> &'static str {
         match self {
             Self::Hypercalls => "## Hypercalls",
+            Self::Guest => "## Bare guest",
             Self::Device => "## Device",
         }
     }

@@ -14,6 +14,10 @@ use crate::{
 
 /// `event_channel_op`.
 const EVENT_CHANNEL_OP: u64 = 32;
+/// `sched_op`.
+const SCHED_OP: u64 = 29;
+/// `SCHEDOP_poll`.
+const POLL: u64 = 3;
 /// `event_channel_op_compat`.
 const EVENT_CHANNEL_OP_COMPAT: u64 = 16;
 
@@ -97,6 +101,17 @@ impl Call {
     /// `close(port)`.
     pub fn close(port: u32) -> Self {
         Self::modern(3, bytes(&[port]), Output::None)
+    }
+
+    /// `SCHEDOP_poll` for the ports at the address `at`; `ports` are put behind the argument.
+    pub fn poll(at: u64, ports: &[u32], timeout: u64) -> Self {
+        let count = u32::try_from(ports.len()).unwrap_or(u32::MAX);
+        let mut block = at.to_le_bytes().to_vec();
+        block.extend(bytes(&[count, 0]));
+        block.extend(timeout.to_le_bytes());
+        block.extend(bytes(ports));
+        let args = [POLL, READ_WRITE];
+        Self { number: SCHED_OP, args, block, address: READ_WRITE, output: Output::None }
     }
 
     fn modern(op: u32, block: Vec<u8>, output: Output) -> Self {
@@ -259,11 +274,13 @@ fn bytes(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-fn word(block: &[u8], at: usize) -> u32 {
+/// The 32-bit word at an offset.
+pub(crate) fn word(block: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
-fn half(block: &[u8], at: usize) -> u16 {
+/// The 16-bit word at an offset.
+pub(crate) fn half(block: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([block[at], block[at + 1]])
 }
 

@@ -3,6 +3,8 @@
 //!
 //! * [`replay_hypercalls`] runs every hypercall of a recording against `evtchn-engine` and compares the answer, the raw
 //!   port numbers and the memory that it leaves.
+//! * [`replay_guest`] does the same for the guest without a kernel, down to each word of its memory, with both ABIs;
+//!   [`replay`] chooses between the two.
 //! * [`compare_device`] holds two recordings of the driver's device against each other; [`recorder`] makes the second one
 //!   by running the unmodified recorder under `evtchn run`.
 //!
@@ -26,7 +28,9 @@ mod boot;
 mod device;
 mod diff;
 mod excuses;
+mod guest;
 mod hypercall;
+mod kernel;
 mod machine;
 mod memory;
 mod recording;
@@ -39,6 +43,7 @@ pub mod workspace;
 
 pub use device::compare_device;
 pub use excuses::{Excuse, Excuses, Table};
+pub use guest::replay_guest;
 pub use recording::{Level, Meta, PortStatus, Recording, Step};
-pub use replay::replay_hypercalls;
+pub use replay::{replay, replay_hypercalls};
 pub use report::{Difference, Excused, Report};

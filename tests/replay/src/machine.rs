@@ -1,37 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The recorded machine, built up on the engine.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
 use evtchn_abi::{DomId, Port, VcpuId, args::StatusKind};
 use evtchn_engine::{Consumer, DomainConfig, Engine, Level, OpError, Outcome};
-use evtchn_sync::{HeapPage, Page};
+use evtchn_sync::HeapPage;
 
 use crate::{
     board::{self, Board},
     hypercall::Call,
+    kernel::Kernel,
     memory::Memory,
 };
 
-/// The first byte of `evtchn_pending` in shared_info.
-const PENDING: usize = 2048;
-/// The first byte of `evtchn_mask` in shared_info.
-const MASK: usize = 2560;
-/// Ports of the two-level ABI with 64-bit words.
-const TWO_LEVEL_PORTS: u32 = 4096;
+/// The bare guest's id, and the highest port that the toolstack allows it.
+pub(crate) const BARE_GUEST: DomId = DomId(1);
+const BARE_GUEST_MAX_PORT: u32 = 6000;
 
 /// The recorded machine, running.
 pub(crate) struct Machine {
     engine: Engine<Board>,
     memory: Memory,
-    pages: BTreeMap<DomId, Arc<HeapPage>>,
+    kernels: BTreeMap<DomId, Kernel>,
     domid: DomId,
 }
 
@@ -67,17 +59,56 @@ impl Answer {
 }
 
 impl Machine {
-    /// A machine with one domain, of the kind that dom0 or another domain has, all its ports masked.
-    pub fn start(domid: u16, vcpus: u32) -> Result<Self> {
-        let mut machine = Self {
-            engine: Engine::with_level(Board, Level::Xen4_17),
-            memory: Memory::new(),
-            pages: BTreeMap::new(),
-            domid: DomId(domid),
-        };
-        machine.create(machine.domid, board::domain(domid, vcpus))?;
-        (0..TWO_LEVEL_PORTS).for_each(|port| machine.set_masked(port, true));
+    /// A machine with one domain, of the kind that dom0 or another domain has, all its ports masked. `fifo` says which
+    /// ABI its kernel uses.
+    pub fn start(domid: u16, vcpus: u32, fifo: bool) -> Result<Self> {
+        let mut machine = Self::empty(DomId(domid));
+        let page = machine.create(machine.domid, board::domain(domid, vcpus))?;
+        Kernel::mask_all(&page);
+        if fifo {
+            let kernel = Kernel::fifo(&machine.engine, machine.domid, vcpus, page)?;
+            machine.kernels.insert(machine.domid, kernel);
+        }
         Ok(machine)
+    }
+
+    /// A machine with the bare guest, whose shared_info is `shared`, and a domain 0 to serve it.
+    pub fn bare_guest(shared: &Arc<HeapPage>) -> Result<Self> {
+        let mut machine = Self::empty(BARE_GUEST);
+        machine.create(DomId(0), board::domain(0, 1))?;
+        let config = DomainConfig { max_port: Some(BARE_GUEST_MAX_PORT), ..board::domain(BARE_GUEST.0, 2) };
+        machine.create(BARE_GUEST, config)?;
+        machine.engine.set_shared_info(BARE_GUEST, Some(Arc::clone(shared)))?;
+        Ok(machine)
+    }
+
+    fn empty(domid: DomId) -> Self {
+        let engine = Engine::with_level(Board::default(), Level::Xen4_17);
+        Self { engine, memory: Memory::new(), kernels: BTreeMap::new(), domid }
+    }
+
+    /// Gives the recorded domain a page that it may share with Xen.
+    pub fn share(&self, gfn: u64, page: &Arc<HeapPage>) {
+        self.engine.hooks().share(self.domid, gfn, page);
+    }
+
+    /// The engine itself.
+    pub fn engine(&self) -> &Engine<Board> {
+        &self.engine
+    }
+
+    /// Opens the recorded domain's next port, which must be `port`, for another domain, and connects that one's
+    /// `peer_port` to it. Lower free ports of the other domain are used up.
+    pub fn serve(&self, peer: u16, port: u32, peer_port: u32) -> Result<()> {
+        let peer = DomId(peer);
+        let opened = self.engine.alloc_unbound(self.domid, DomId::SELF, peer)?;
+        ensure!(opened == Port(port), "got port {opened}");
+        while !self.is_open(peer, Port(peer_port - 1)) {
+            self.engine.alloc_unbound(peer, DomId::SELF, DomId::SELF)?;
+        }
+        let bound = self.engine.bind_interdomain(peer, self.domid, opened)?;
+        ensure!(bound == Port(peer_port), "the peer got port {bound}");
+        Ok(())
     }
 
     /// Makes a port of another domain wait for the recorded one. Lower free ports of the other domain are used up too.
@@ -112,7 +143,7 @@ impl Machine {
     /// Destroys a domain.
     pub fn destroy(&mut self, id: u16) -> Result<(), OpError> {
         self.engine.destroy_domain(DomId(id))?;
-        self.pages.remove(&DomId(id));
+        self.kernels.remove(&DomId(id));
         Ok(())
     }
 
@@ -122,16 +153,18 @@ impl Machine {
         self.memory.place(address, &call.block);
         let args = [first, second, 0, 0, 0];
         let outcome = self.engine.hypercall(self.domid, VcpuId(0), number, args, &mut self.memory);
+        self.kernels.get(&self.domid).into_iter().for_each(Kernel::run);
         let (block, kept_to_block) = self.memory.block(address, call.block.len());
         Answer { outcome, block, kept_to_block }
     }
 
-    fn create(&mut self, id: DomId, config: DomainConfig) -> Result<()> {
+    /// Creates a domain with the two-level ABI. Its shared_info.
+    fn create(&mut self, id: DomId, config: DomainConfig) -> Result<Arc<HeapPage>> {
         let page = Arc::new(HeapPage::new());
         self.engine.create_domain(id, config).with_context(|| format!("creating domain {id}"))?;
         self.engine.set_shared_info(id, Some(Arc::clone(&page)))?;
-        self.pages.insert(id, page);
-        Ok(())
+        self.kernels.insert(id, Kernel::TwoLevel(Arc::clone(&page)));
+        Ok(page)
     }
 
     /// What is wrong with the engine's own bookkeeping, if anything.
@@ -169,12 +202,12 @@ impl Machine {
     /// A port of a domain as the hypervisor prints it, its bits taken from guest memory; `None` if it is free or the
     /// domain does not exist.
     pub fn row(&self, domain: u16, port: u32) -> Option<Row> {
-        let page = self.pages.get(&DomId(domain))?;
+        let kernel = self.kernels.get(&DomId(domain))?;
         let rows = self.engine.debug_dump(DomId(domain)).ok()?;
         let row = rows.iter().find(|row| row.port == Port(port))?;
         Some(Row {
-            pending: is_set(page, PENDING, port),
-            masked: is_set(page, MASK, port),
+            pending: kernel.is_pending(port),
+            masked: kernel.is_masked(port),
             state: row.state.number(),
             vcpu: row.vcpu.0,
             consumer: row.consumer.map_or(0, Consumer::get),
@@ -183,28 +216,18 @@ impl Machine {
 
     /// Takes an event of the recorded domain, as its kernel would.
     pub fn take_event(&self, port: u32) {
-        let page = self.pages.get(&self.domid);
-        if let Some(word) = page.and_then(|page| word_of(page, PENDING, port)) {
-            word.fetch_and(!bit_of(port), SeqCst);
-        }
+        self.kernels.get(&self.domid).into_iter().for_each(|kernel| kernel.take_event(port));
     }
 
     /// A mask bit of the recorded domain.
     pub fn is_masked(&self, port: u32) -> bool {
-        self.pages.get(&self.domid).is_some_and(|page| is_set(page, MASK, port))
+        self.kernels.get(&self.domid).is_some_and(|kernel| kernel.is_masked(port))
     }
 
     /// Sets a mask bit of the recorded domain, as its kernel would.
-    pub fn set_masked(&self, port: u32, masked: bool) {
-        let word = self.pages.get(&self.domid).and_then(|page| word_of(page, MASK, port));
-        let (Some(word), bit) = (word, bit_of(port)) else {
-            return;
-        };
-        if masked {
-            word.fetch_or(bit, SeqCst);
-        } else {
-            word.fetch_and(!bit, SeqCst);
-        }
+    pub fn set_masked(&self, port: u32, masked: bool) -> Result<()> {
+        let kernel = self.kernels.get(&self.domid).context("no such domain")?;
+        kernel.set_masked(port, masked, &self.engine, self.domid)
     }
 
     /// Issues a hypercall that must answer zero.
@@ -213,17 +236,4 @@ impl Machine {
         ensure!(answer.ret()? == 0, "{call:?}: {:?}", answer.outcome);
         Ok(answer)
     }
-}
-
-/// The word of a bit array of shared_info that a port's bit is in.
-fn word_of(page: &HeapPage, array: usize, port: u32) -> Option<&AtomicU64> {
-    page.u64(array + port as usize / 64 * 8)
-}
-
-fn bit_of(port: u32) -> u64 {
-    1 << (port % 64)
-}
-
-fn is_set(page: &HeapPage, array: usize, port: u32) -> bool {
-    word_of(page, array, port).is_some_and(|word| word.load(SeqCst) & bit_of(port) != 0)
 }

@@ -15,7 +15,7 @@ pub(crate) const UNMAPPED: u64 = 0x7f00_0020_0000;
 pub(crate) const HYPERVISOR: u64 = 0xffff_8300_0000_0000;
 
 /// Bytes of the argument page that are looked at: more than any block has.
-pub(crate) const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 1024;
 /// What the argument page holds around a block.
 const FILLER: u8 = 0xee;
 /// The bits of an address that count within a page.

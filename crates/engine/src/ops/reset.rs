@@ -2,6 +2,7 @@
 //! `EVTCHNOP_reset` and its private continuation, `EVTCHNOP_reset_cont`.
 
 use evtchn_abi::{DomId, Op, Port};
+use evtchn_sync::Page;
 
 use crate::domain::Domain;
 use crate::engine::{Domains, Engine};
@@ -32,6 +33,8 @@ impl<H: Hooks> Engine<H> {
     ///
     /// Gives way when [`Hooks::preempt`] says so, and remembers where. A caller that never continues
     /// blocks its own next reset, and nothing else.
+    ///
+    /// A domain that uses the FIFO ABI is two-level again afterwards, and its pages are dropped.
     ///
     /// # Errors
     /// ESRCH if `dom` does not exist; EPERM if the caller may not act on it; EINVAL if it is another
@@ -117,11 +120,15 @@ fn suspend_reset<P>(domain: &Domain<P>, next: Port) {
     domain.event.write().reset = Some(next);
 }
 
-fn finish_reset<P>(domain: &Domain<P>) -> Result<ResetOutcome, OpError> {
+/// Ends a reset. If all is closed the domain is two-level again, whoever asked for it.
+fn finish_reset<P: Page>(domain: &Domain<P>) -> Result<ResetOutcome, OpError> {
     let mut events = domain.event.write();
     events.reset = None;
     if events.ports.active() > events.ports.xen() {
         return Err(OpError::OpenedMeanwhile);
     }
+    let old = domain.switch_to_two_level();
+    drop(events);
+    drop(old); // the embedder's pages: dropped without the domain's locks
     Ok(ResetOutcome::Done)
 }

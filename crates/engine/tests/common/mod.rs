@@ -2,6 +2,8 @@
 //! Three domains with their pages: domain 0 in control, 1 and 2 ordinary guests with 4 vCPUs.
 #![allow(dead_code, missing_docs)]
 
+pub mod fifo;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The FIFO ABI: a word per port, and for each vCPU sixteen queues of ports, one per priority.
+//!
+//! A queue is a list through the LINK fields of the event words. The guest takes from its front, which
+//! the HEAD in the control block names; Xen appends behind the tail, which only Xen knows. Nothing that
+//! the guest writes is followed: LINK and HEAD are written here, never read.
+//!
+//! ```text
+//! raise:   set PENDING | set LINKED | link behind the tail, or write HEAD and set READY | set the upcall byte
+//! unmask:  clear MASKED; if PENDING, as above from LINKED on
+//! guest:   clear the upcall byte | take READY | clear LINKED and LINK in one step | read, clear PENDING
+//! ```
+//!
+//! Why no event is lost: *whoever sees PENDING without LINKED and MASKED links*. PENDING, MASKED and
+//! LINKED are bits of one word, so each read-modify-write sees all three at one moment: a raise either
+//! sees MASKED, and the unmask that clears it sees PENDING, or it links. It either sees LINKED, and the
+//! guest that clears that sees PENDING, or it links. Linking is decided by the result of setting LINKED.
+//!
+//! A queue's tail may name a port that the guest has taken off already. If that port goes onto *another*
+//! queue its word is linked again, and an append behind the stale tail would overwrite that queue's list.
+//! So each record remembers its last queue, and LINKED is set only under that queue's lock, where the
+//! port is removed as tail. A tail that is not 0 thus always names a port whose last queue this is.
+
+mod queue;
+mod word;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use evtchn_abi::fifo::{MAX_ARRAY_PAGES, WORDS_PER_PAGE, word_place};
+use evtchn_abi::{EventWord, Port, VcpuId};
+use evtchn_sync::{Page, fence_after_rmw};
+
+use self::queue::{Control, Locked, VcpuQueues};
+use self::word::Word;
+use crate::channel::{Channel, QueueId};
+use crate::error::OpError;
+
+/// What a raise or an unmask changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    /// PENDING went from 0 to 1.
+    pub fresh: bool,
+    /// The READY bit of a queue of this vCPU went from 0 to 1: mark its upcall.
+    pub ready: Option<VcpuId>,
+}
+
+/// A domain's event array and queues. Pages are added to it under the page lock for writing; everything
+/// else needs that lock for reading.
+#[derive(Debug)]
+pub(crate) struct Fifo<P> {
+    array: Vec<P>,
+    vcpus: Box<[VcpuQueues<P>]>,
+}
+
+impl<P> Fifo<P> {
+    /// No pages, and no control block for any of so many vCPUs.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new(vcpus: usize) -> Result<Self, OpError> {
+        let vcpus = queue::all(vcpus).ok_or(OpError::OutOfMemory)?;
+        Ok(Self { array: Vec::new(), vcpus })
+    }
+
+    pub fn has_control(&self, vcpu: VcpuId) -> bool {
+        self.queues_of(vcpu).is_some_and(|queues| queues.control.is_some())
+    }
+
+    fn queues_of(&self, vcpu: VcpuId) -> Option<&VcpuQueues<P>> {
+        self.vcpus.get(vcpu.0 as usize)
+    }
+}
+
+impl<P: Page> Fifo<P> {
+    /// Gives a vCPU its control block, `offset` bytes into `page`.
+    pub fn set_control(&mut self, vcpu: VcpuId, page: P, offset: usize) {
+        if let Some(queues) = self.vcpus.get_mut(vcpu.0 as usize) {
+            queues.control = Some(Control::new(page, offset));
+        }
+    }
+
+    /// Makes room for one more page.
+    ///
+    /// # Errors
+    /// ENOSPC if there are 128, ENOMEM.
+    pub fn reserve_page(&mut self) -> Result<(), OpError> {
+        if self.array.len() >= MAX_ARRAY_PAGES as usize {
+            return Err(OpError::NoSpace);
+        }
+        self.array.try_reserve(1).map_err(|_| OpError::OutOfMemory)
+    }
+
+    /// Adds a page to the array, for which there is room; the ports whose words it holds.
+    #[allow(clippy::cast_possible_truncation)] // at most 128 pages
+    pub fn add_page(&mut self, page: P) -> core::ops::Range<u32> {
+        let first = self.array.len() as u32 * WORDS_PER_PAGE;
+        self.array.push(page);
+        first..first + WORDS_PER_PAGE
+    }
+
+    /// Makes the port pending, and links it unless it is masked.
+    ///
+    /// A port without a word is remembered until it has one. An event for a vCPU without control block is
+    /// dropped: PENDING without a queue would keep later ones from being announced.
+    #[inline]
+    pub fn raise(&self, port: Port, channel: &Channel, target: QueueId) -> Pushed {
+        let Some(word) = self.word(port) else {
+            // Whoever adds the page has the page lock for writing, and looks at this flag afterwards.
+            channel.save_event();
+            return Pushed::default();
+        };
+        // What the sender wrote comes before this look: the page lock was taken by a read-modify-write.
+        // Pairs with the guest, which clears PENDING and then reads what the sender wrote.
+        fence_after_rmw();
+        let seen = word.load();
+        if seen.is_pending() && (seen.is_linked() || seen.is_masked()) {
+            return Pushed::default();
+        }
+        if !self.has_control(target.vcpu) {
+            return Pushed::default();
+        }
+        let was = word.set_pending();
+        let linkable = !was.is_linked() && !was.is_masked();
+        let ready = linkable.then(|| self.link(port, &word, channel, target)).flatten();
+        Pushed { fresh: !was.is_pending(), ready }
+    }
+
+    /// Clears MASKED, and links the port if it is pending, whatever MASKED was.
+    pub fn unmask(&self, port: Port, channel: &Channel, target: QueueId) -> Pushed {
+        let Some(word) = self.word(port) else { return Pushed::default() };
+        let was = word.clear_masked();
+        let linkable = was.is_pending() && !was.is_linked();
+        let ready = linkable.then(|| self.link(port, &word, channel, target)).flatten();
+        Pushed { fresh: false, ready }
+    }
+
+    /// Puts the port, which was seen pending and neither linked nor masked, onto the queue. Returns the
+    /// vCPU whose READY bit was set by that.
+    ///
+    /// If the port's last queue changes between reading and locking, another sender has linked it after
+    /// it was seen pending: nothing is left to do. In detail, with all accesses sequentially consistent:
+    /// we saw PENDING in the word, then read the old last queue; the other wrote the new one after it had
+    /// set LINKED. Had that been before our look at the word, the guest would have had to clear LINKED in
+    /// between, and it can reach the port only after the last queue was written.
+    fn link(&self, port: Port, word: &Word<'_, P>, channel: &Channel, target: QueueId) -> Option<VcpuId> {
+        let control = self.queues_of(target.vcpu)?.control.as_ref()?;
+        let last = channel.last_queue();
+        let mut queues = Locked::lock(&self.vcpus, last, target)?;
+        if channel.last_queue() != last || !still_to_link(word.load()) || word.set_linked() {
+            return None;
+        }
+        queues.leave(port);
+        channel.set_last_queue(target);
+        queues.unlock_old();
+        let tail = core::mem::replace(&mut queues.goal().tail, port);
+        let appended = tail != Port(0) && self.word(tail).is_some_and(|tail| tail.set_link(port));
+        if appended {
+            return None;
+        }
+        control.set_head(target.priority, port);
+        drop(queues);
+        control.set_ready(target.priority).then_some(target.vcpu)
+    }
+
+    /// Takes back an event that was not consumed. LINKED stays: only the guest can take the port off.
+    pub fn clear_pending(&self, port: Port) {
+        if let Some(word) = self.word(port) {
+            word.clear_pending();
+        }
+    }
+
+    /// The port's event word as it is now, if it has one.
+    pub fn peek(&self, port: Port) -> Option<EventWord> {
+        self.word(port).map(|word| word.load())
+    }
+
+    /// The tails of all queues, for checking invariants.
+    pub fn tails(&self) -> impl Iterator<Item = (QueueId, Port)> {
+        let vcpus = (0..).map(VcpuId).zip(&self.vcpus);
+        vcpus.flat_map(|(vcpu, queues)| {
+            queues.queues().map(move |(priority, queue)| (QueueId { vcpu, priority }, queue.lock().tail))
+        })
+    }
+
+    #[inline]
+    fn word(&self, port: Port) -> Option<Word<'_, P>> {
+        let (page, offset) = word_place(port)?;
+        Word::new(self.array.get(page)?, offset)
+    }
+}
+
+/// Has nobody done it meanwhile? If the guest has consumed the event it was another sender that linked
+/// it; if it has masked the port, its unmask will. Only a hint, to keep ports off the queues that have no
+/// business there: setting LINKED decides.
+fn still_to_link(word: EventWord) -> bool {
+    word.is_pending() && !word.is_linked() && !word.is_masked()
+}

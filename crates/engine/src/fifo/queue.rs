@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A vCPU's control block and its sixteen queues.
+
+use alloc::boxed::Box;
+use core::sync::atomic::Ordering::SeqCst;
+
+use evtchn_abi::Port;
+use evtchn_abi::fifo::{ControlBlock, MAX_QUEUES, Priority};
+use evtchn_sync::{Mutex, MutexGuard, Page};
+
+use crate::channel::QueueId;
+use crate::table;
+
+/// Xen's half of a queue; the guest's half is the HEAD in the control block. Port 0: no tail.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// The port that was linked last. It may have left the queue since; then its word is not linked, or
+    /// [`Fifo::link`](super::Fifo) has taken it away from here.
+    pub tail: Port,
+}
+
+/// A control block, at an offset that was checked.
+#[derive(Debug)]
+pub(crate) struct Control<P> {
+    page: P,
+    offset: usize,
+}
+
+impl<P: Page> Control<P> {
+    pub fn new(page: P, offset: usize) -> Self {
+        Self { page, offset }
+    }
+
+    /// Makes `port` the first of the queue. The guest looks here when READY says so, or when it has come
+    /// to the end of what it knew.
+    pub fn set_head(&self, priority: Priority, port: Port) {
+        let Some(field) = ControlBlock::head(priority) else { return };
+        if let Some(head) = self.page.u32(self.offset + field) {
+            // SeqCst, and before `set_ready`: who takes the READY bit sees this head.
+            head.store(port.0, SeqCst);
+            self.page.wrote(self.offset + field);
+        }
+    }
+
+    /// Sets the queue's READY bit; true if it was 0.
+    pub fn set_ready(&self, priority: Priority) -> bool {
+        let Some(ready) = self.page.u32(self.offset + ControlBlock::READY) else { return false };
+        let bit = priority.ready_bit();
+        let edge = ready.fetch_or(bit, SeqCst) & bit == 0;
+        if edge {
+            self.page.wrote(self.offset + ControlBlock::READY);
+        }
+        edge
+    }
+}
+
+/// What Xen keeps of a vCPU while its domain uses the FIFO ABI.
+#[derive(Debug)]
+pub(crate) struct VcpuQueues<P> {
+    pub control: Option<Control<P>>,
+    queues: [Mutex<Queue>; MAX_QUEUES],
+}
+
+impl<P> VcpuQueues<P> {
+    pub fn new() -> Self {
+        Self { control: None, queues: [const { Mutex::new(Queue { tail: Port(0) }) }; MAX_QUEUES] }
+    }
+
+    pub fn queue(&self, priority: Priority) -> Option<&Mutex<Queue>> {
+        self.queues.get(priority.queue())
+    }
+
+    /// The queues with their priorities.
+    pub fn queues(&self) -> impl Iterator<Item = (Priority, &Mutex<Queue>)> {
+        Priority::all().zip(&self.queues)
+    }
+}
+
+/// The queue that a port was on and the queue that it goes to, locked; one guard if they are one.
+pub(crate) struct Locked<'a> {
+    old: Option<MutexGuard<'a, Queue>>,
+    goal: MutexGuard<'a, Queue>,
+}
+
+impl<'a> Locked<'a> {
+    /// Locks both, the lower id first. `None` if one of them does not exist.
+    pub fn lock<P>(vcpus: &'a [VcpuQueues<P>], old: QueueId, goal: QueueId) -> Option<Self> {
+        let queue = |id: QueueId| vcpus.get(id.vcpu.0 as usize)?.queue(id.priority);
+        let (from, to) = (queue(old)?, queue(goal)?);
+        if old == goal {
+            return Some(Self { old: None, goal: to.lock() });
+        }
+        if old < goal {
+            let old = from.lock();
+            return Some(Self { old: Some(old), goal: to.lock() });
+        }
+        let goal = to.lock();
+        Some(Self { old: Some(from.lock()), goal })
+    }
+
+    /// Forgets the port where it was last.
+    pub fn leave(&mut self, port: Port) {
+        let queue = self.old.as_mut().unwrap_or(&mut self.goal);
+        if queue.tail == port {
+            queue.tail = Port(0);
+        }
+    }
+
+    /// Lets others at the old queue.
+    pub fn unlock_old(&mut self) {
+        self.old = None;
+    }
+
+    /// The queue that the port goes to.
+    pub fn goal(&mut self) -> &mut Queue {
+        &mut self.goal
+    }
+}
+
+/// The queues of all vCPUs of a domain, allocated fallibly.
+pub(crate) fn all<P>(vcpus: usize) -> Option<Box<[VcpuQueues<P>]>> {
+    table::filled(vcpus, VcpuQueues::new)
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Engine and guest against each other, in random schedules, with both ABIs.
+//!
+//! Senders send; each of the guest's vCPUs runs upcalls, and now and then masks the port in its handler and unmasks it
+//! later; another thread moves ports between vCPUs, masks and unmasks them, changes priorities, and takes vCPUs offline.
+//! At the end every connection must have been handled after its last send, at most once for each send, and no other
+//! port at all.
+//!
+//! `EVTCHN_SCHEDULE_SECONDS` makes it run longer than the two seconds that each test takes, `EVTCHN_SCHEDULE_SEED`
+//! begins with another seed.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use common::{Env, FifoGuest, GUEST};
+use evtchn_abi::{Layout, Port, Priority, VcpuId};
+use evtchn_guest::{Hypercall, SelfNotify, TwoLevel, Vcpu};
+use evtchn_sync::{HeapPage, Page};
+
+const VCPUS: u32 = 3;
+const CONNECTIONS: usize = 20;
+/// Ports that nobody sends to.
+const QUIET: usize = 4;
+const SENDERS: u64 = 2;
+/// How long the threads of one round send. Short: what matters most is what comes after a last send.
+const ROUND: Duration = Duration::from_millis(4);
+/// How long the last events of a round may take to arrive, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the two ABIs have in common.
+trait Guest: Sync {
+    fn upcall(&self, vcpu: VcpuId, handle: &mut dyn FnMut(Port)) -> bool;
+    fn mask(&self, port: Port) -> bool;
+    fn unmask(&self, port: Port, on_vcpu: VcpuId, xen: &Env);
+    fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env);
+    /// Whether a port may be moved while a send to it is under way. Such an event may be announced on the old vCPU after
+    /// `bind_vcpu` has returned, as on Xen. With FIFO the old vCPU handles it; with two-level it is no port of its own.
+    fn moves_during_sends(&self) -> bool;
+    /// A priority, if there is such a thing.
+    fn prioritise(&self, port: Port, priority: Priority, xen: &Env);
+    /// The last of what a vCPU that goes offline leaves; its ports have been moved. Calls `left` for each port that
+    /// Xen must raise again.
+    fn take_offline(&self, vcpu: VcpuId, left: &mut dyn FnMut(Port));
+}
+
+impl Guest for FifoGuest {
+    fn upcall(&self, vcpu: VcpuId, handle: &mut dyn FnMut(Port)) -> bool {
+        self.upcall(vcpu, handle)
+    }
+
+    fn mask(&self, port: Port) -> bool {
+        self.mask(port)
+    }
+
+    fn unmask(&self, port: Port, _: VcpuId, xen: &Env) {
+        self.unmask(port, xen).unwrap();
+    }
+
+    fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env) {
+        self.move_to_vcpu(port, vcpu, xen).unwrap();
+    }
+
+    fn moves_during_sends(&self) -> bool {
+        true
+    }
+
+    fn prioritise(&self, port: Port, priority: Priority, xen: &Env) {
+        xen.set_priority(port, priority).unwrap();
+    }
+
+    fn take_offline(&self, vcpu: VcpuId, left: &mut dyn FnMut(Port)) {
+        self.drain(vcpu, left);
+    }
+}
+
+impl Guest for TwoLevel<Arc<HeapPage>, Vec<Vcpu>> {
+    fn upcall(&self, vcpu: VcpuId, handle: &mut dyn FnMut(Port)) -> bool {
+        self.upcall(vcpu, handle)
+    }
+
+    fn mask(&self, port: Port) -> bool {
+        self.mask(port)
+    }
+
+    fn unmask(&self, port: Port, on_vcpu: VcpuId, xen: &Env) {
+        // If it says that an upcall waits: the vCPU will look.
+        self.unmask(port, on_vcpu, xen).unwrap();
+    }
+
+    fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env) {
+        self.move_to_vcpu(port, vcpu, xen).unwrap();
+    }
+
+    fn moves_during_sends(&self) -> bool {
+        false
+    }
+
+    fn prioritise(&self, _: Port, _: Priority, _: &Env) {}
+
+    fn take_offline(&self, vcpu: VcpuId, _: &mut dyn FnMut(Port)) {
+        self.unbind_all(vcpu);
+    }
+}
+
+/// Pseudo-random numbers: splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from((self.next() >> 11) % n as u64).unwrap()
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// One connection, and what has happened on it.
+struct Connection {
+    near: Port,
+    far: Port,
+    sent: AtomicU32,
+    /// The number of the newest send that a handler has seen.
+    seen: AtomicU32,
+    handled: AtomicU32,
+    /// Held by whoever masks, unmasks or moves the port.
+    control: Mutex<()>,
+    /// Held for reading over a send, and for writing over a move if these must be kept apart.
+    sends: RwLock<()>,
+}
+
+/// A round: the connections, and who still runs.
+struct Round<'a> {
+    env: &'a Env,
+    guest: &'a dyn Guest,
+    connections: Vec<Connection>,
+    sending: AtomicBool,
+    running: AtomicBool,
+    /// For each vCPU whether it is to be offline, and whether it is.
+    offline: [(AtomicBool, AtomicBool); VCPUS as usize],
+}
+
+impl<'a> Round<'a> {
+    fn new(env: &'a Env, guest: &'a dyn Guest) -> Self {
+        let connection = |_| {
+            let (near, far) = env.connect();
+            let zero = || AtomicU32::new(0);
+            Connection {
+                near,
+                far,
+                sent: zero(),
+                seen: zero(),
+                handled: zero(),
+                control: Mutex::default(),
+                sends: RwLock::default(),
+            }
+        };
+        let connections = (0..CONNECTIONS + QUIET).map(connection).collect();
+        let flag = || AtomicBool::new(true);
+        let offline = std::array::from_fn(|_| (AtomicBool::new(false), AtomicBool::new(false)));
+        Self { env, guest, connections, sending: flag(), running: flag(), offline }
+    }
+
+    fn run(&self, seed: u64) {
+        let all = self.connections.iter();
+        all.for_each(|connection| self.settle(connection, VcpuId(0)));
+        thread::scope(|scope| {
+            let sends: Vec<_> =
+                (0..SENDERS).map(|n| scope.spawn(move || self.send(seed ^ n << 32))).collect();
+            let chaos = scope.spawn(|| self.disturb(seed ^ 1 << 40));
+            for vcpu in (0..VCPUS).map(VcpuId) {
+                scope.spawn(move || self.vcpu(vcpu, seed ^ u64::from(vcpu.0) << 48));
+            }
+            thread::sleep(ROUND);
+            self.sending.store(false, SeqCst);
+            sends.into_iter().chain([chaos]).for_each(|thread| thread.join().unwrap());
+            self.await_last_events();
+            self.running.store(false, SeqCst);
+        });
+        self.check(seed);
+    }
+
+    /// Gives a port to a vCPU and unmasks it.
+    fn settle(&self, connection: &Connection, vcpu: VcpuId) {
+        self.guest.mask(connection.far);
+        self.guest.move_to_vcpu(connection.far, vcpu, self.env);
+        Hypercall::unmask(self.env, connection.far).unwrap();
+    }
+
+    fn send(&self, seed: u64) {
+        let mut random = Random(seed);
+        while self.sending.load(SeqCst) {
+            let connection = &self.connections[random.below(CONNECTIONS)];
+            let _under_way = connection.sends.read().unwrap();
+            connection.sent.fetch_add(1, SeqCst);
+            self.env.send(connection.near);
+        }
+    }
+
+    fn vcpu(&self, vcpu: VcpuId, seed: u64) {
+        let mut random = Random(seed);
+        let mut masked: Vec<&Connection> = Vec::new();
+        let (wanted, is) = &self.offline[vcpu.0 as usize];
+        while self.running.load(SeqCst) {
+            let offline = wanted.load(SeqCst);
+            if !offline {
+                self.guest.upcall(vcpu, &mut |port| {
+                    let connection = self.handle(port);
+                    if random.one_in(4) && self.mask(connection) {
+                        masked.push(connection);
+                    }
+                });
+            }
+            for connection in masked.drain(..) {
+                let _control = connection.control.lock().unwrap();
+                self.guest.unmask(connection.far, vcpu, self.env);
+            }
+            is.store(offline, SeqCst);
+            thread::yield_now();
+        }
+    }
+
+    /// Masks a port, unless it is being changed: a handler must not wait for those who make an upcall wait.
+    fn mask(&self, connection: &Connection) -> bool {
+        let Ok(_control) = connection.control.try_lock() else { return false };
+        !self.guest.mask(connection.far)
+    }
+
+    fn handle(&self, port: Port) -> &Connection {
+        let connection = self.connections.iter().find(|connection| connection.far == port);
+        let connection = connection.unwrap_or_else(|| panic!("port {port} is not bound"));
+        let sent = connection.sent.load(SeqCst);
+        assert_ne!(sent, 0, "nobody has sent to port {port}");
+        connection.handled.fetch_add(1, SeqCst);
+        connection.seen.fetch_max(sent, SeqCst);
+        connection
+    }
+
+    fn disturb(&self, seed: u64) {
+        let mut random = Random(seed);
+        while self.sending.load(SeqCst) {
+            let connection = &self.connections[random.below(CONNECTIONS + QUIET)];
+            let vcpu = VcpuId(u32::try_from(random.below(VCPUS as usize)).unwrap());
+            match random.below(16) {
+                0..6 => self.move_port(connection, vcpu),
+                6..11 => self.mask_and_unmask(connection),
+                11..15 => {
+                    let priority = Priority::new(u32::try_from(random.below(16)).unwrap()).unwrap();
+                    self.guest.prioritise(connection.far, priority, self.env);
+                }
+                _ => self.go_offline_and_come_back(vcpu, &mut random),
+            }
+        }
+    }
+
+    fn move_port(&self, connection: &Connection, vcpu: VcpuId) {
+        let _control = connection.control.lock().unwrap();
+        let _no_sends = (!self.guest.moves_during_sends()).then(|| connection.sends.write().unwrap());
+        self.guest.move_to_vcpu(connection.far, vcpu, self.env);
+    }
+
+    /// As somebody does who is no vCPU of the guest's: by hypercall.
+    fn mask_and_unmask(&self, connection: &Connection) {
+        let _control = connection.control.lock().unwrap();
+        if !self.guest.mask(connection.far) {
+            thread::yield_now();
+            Hypercall::unmask(self.env, connection.far).unwrap();
+        }
+    }
+
+    fn go_offline_and_come_back(&self, vcpu: VcpuId, random: &mut Random) {
+        let (wanted, is) = &self.offline[vcpu.0 as usize];
+        wanted.store(true, SeqCst);
+        // To the end of the round at most, in case that the vCPU has failed.
+        while !is.load(SeqCst) {
+            if !self.sending.load(SeqCst) {
+                return wanted.store(false, SeqCst);
+            }
+            thread::yield_now();
+        }
+        for connection in &self.connections {
+            let other = (vcpu.0 + 1 + u32::try_from(random.below(VCPUS as usize - 1)).unwrap()) % VCPUS;
+            self.move_port(connection, VcpuId(other));
+        }
+        self.guest.take_offline(vcpu, &mut |port| Hypercall::unmask(self.env, port).unwrap());
+        wanted.store(false, SeqCst);
+        while is.load(SeqCst) && self.sending.load(SeqCst) {
+            thread::yield_now();
+        }
+    }
+
+    fn await_last_events(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let done = |c: &Connection| c.seen.load(SeqCst) == c.sent.load(SeqCst);
+        while !self.connections.iter().all(done) && Instant::now() < deadline {
+            thread::yield_now();
+        }
+    }
+
+    /// The port and the vCPUs as Xen sees them.
+    fn state(&self, port: Port) -> String {
+        let rows = self.env.engine.debug_dump(GUEST).unwrap();
+        let row = rows.iter().find(|row| row.port == port).map(ToString::to_string);
+        let info = |vcpu: u32| {
+            let at = 64 * vcpu as usize;
+            let upcall = self.env.shared.u8(at).unwrap().load(SeqCst);
+            format!(
+                "v{vcpu}: upcall {upcall} selector {:#x}",
+                self.env.shared.u64(at + 8).unwrap().load(SeqCst)
+            )
+        };
+        format!("{row:?}, {}", (0..VCPUS).map(info).collect::<Vec<_>>().join(", "))
+    }
+
+    /// How many events were handled.
+    fn handled(&self) -> u64 {
+        self.connections.iter().map(|connection| u64::from(connection.handled.load(SeqCst))).sum()
+    }
+
+    fn check(&self, seed: u64) {
+        for Connection { near, far, sent, seen, handled, .. } in &self.connections {
+            let [sent, seen, handled] = [sent, seen, handled].map(|count| count.load(SeqCst));
+            assert_eq!(
+                seen,
+                sent,
+                "seed {seed}: port {far} was not handled after the last send: {}",
+                self.state(*far)
+            );
+            assert!(handled <= sent, "seed {seed}: port {far}: {handled} events of {sent} sends from {near}");
+        }
+        assert_eq!(self.env.engine.validate(), Ok(()), "seed {seed}");
+    }
+}
+
+fn variable(name: &str, default: u64) -> u64 {
+    env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// Runs rounds with new seeds, each with a new engine and guest, until the time is over.
+fn rounds<G: Guest>(guest: impl Fn(&Env) -> G) {
+    let end = Instant::now() + Duration::from_secs(variable("EVTCHN_SCHEDULE_SECONDS", 2));
+    let mut seed = variable("EVTCHN_SCHEDULE_SEED", 20);
+    let mut handled = 0;
+    while Instant::now() < end {
+        let env = Env::new(VCPUS, 1023);
+        let guest = guest(&env);
+        let round = Round::new(&env, &guest);
+        round.run(seed);
+        handled += round.handled();
+        seed += 1;
+    }
+    assert_ne!(handled, 0, "no round has sent anything");
+}
+
+fn two_level(env: &Env, self_notify: SelfNotify) -> TwoLevel<Arc<HeapPage>, Vec<Vcpu>> {
+    let vcpus = (0..VCPUS).map(|_| Vcpu::new()).collect();
+    let guest = TwoLevel::new(env.shared.clone(), &Layout::X86_64, self_notify, vcpus);
+    guest.mask_all();
+    guest
+}
+
+#[test]
+fn no_schedule_loses_an_event_of_the_fifo_abi() {
+    rounds(|env| env.fifo(VCPUS, 1));
+}
+
+#[test]
+fn no_schedule_loses_an_event_of_a_paravirtual_two_level_guest() {
+    rounds(|env| two_level(env, SelfNotify::Local));
+}
+
+#[test]
+fn no_schedule_loses_an_event_of_a_two_level_guest_that_xen_interrupts() {
+    rounds(|env| two_level(env, SelfNotify::Hypercall));
+}

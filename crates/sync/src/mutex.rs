@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A spinning lock that serves in the order of arrival.
+
+// UNSAFETY: a lock hands out references into its cell.
+#![allow(unsafe_code)]
+
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::relax::wait_until;
+
+/// A spinning lock that serves in the order of arrival. Not recursive.
+///
+/// Eight bytes beside the value; one read-modify-write to lock, one store to unlock.
+///
+/// ```
+/// use evtchn_sync::Mutex;
+///
+/// let lock = Mutex::new(5);
+/// *lock.lock() += 1;
+/// assert_eq!(*lock.lock(), 6);
+/// ```
+pub struct Mutex<T> {
+    tickets: AtomicU32,
+    serving: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock gives `&mut T` to one thread at a time, so sharing it only moves `T` between threads.
+unsafe impl<T: Send> Sync for Mutex<T> {}
+
+/// The right to use what a [`Mutex`] guards.
+#[must_use]
+pub struct MutexGuard<'a, T>(&'a Mutex<T>);
+
+// SAFETY: sharing a guard shares `&T`, and nothing else.
+unsafe impl<T: Sync> Sync for MutexGuard<'_, T> {}
+
+impl<T> Mutex<T> {
+    /// An unlocked lock.
+    pub const fn new(value: T) -> Self {
+        Self { tickets: AtomicU32::new(0), serving: AtomicU32::new(0), value: UnsafeCell::new(value) }
+    }
+
+    /// Waits for its turn, and locks. A thread that holds the lock must not take it again.
+    #[inline]
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        let ticket = self.tickets.fetch_add(1, Relaxed);
+        // Acquire pairs with the release in `drop` of whoever was served before.
+        wait_until(|| self.serving.load(Acquire) == ticket);
+        MutexGuard(self)
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this guard is the only one there is.
+        unsafe { &*self.0.value.get() }
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this guard is the only one there is, and it is borrowed exclusively.
+        unsafe { &mut *self.0.value.get() }
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // Only the holder writes `serving`. Release pairs with the acquire in `lock`.
+        let served = self.0.serving.load(Relaxed);
+        self.0.serving.store(served.wrapping_add(1), Release);
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mutex").field(&*self.lock()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn holders_exclude_each_other() {
+        let lock = Mutex::new((0u32, 0u32));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        let mut guard = lock.lock();
+                        let (first, second) = &mut *guard;
+                        assert_eq!(first, second);
+                        *first += 1;
+                        *second += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*lock.lock(), (8_000, 8_000));
+    }
+
+    #[test]
+    fn the_tickets_may_wrap() {
+        let lock = Mutex::new(0);
+        lock.tickets.store(u32::MAX, SeqCst);
+        lock.serving.store(u32::MAX, SeqCst);
+        for round in 1..4 {
+            *lock.lock() += 1;
+            assert_eq!(*lock.lock(), round);
+        }
+    }
+}
