@@ -179,8 +179,11 @@ impl<P: Page> Domain<P> {
     /// Makes the port pending, and tells its vCPU.
     #[inline]
     pub fn raise(&self, port: Port, channel: &Channel) -> Effect {
+        let pages = self.pages.read();
+        // Under the lock: `bind_vcpu` changes it under the lock for writing, so no event goes to the old vCPU afterwards.
         let target = channel.target();
-        let edge = self.pages.read().raise(port, channel, target, self.width());
+        let edge = pages.raise(port, channel, target, self.width());
+        drop(pages);
         // After the pending bit, and after the port is on its queue: pairs with `sched_poll`, which
         // announces itself and then looks at pending bits.
         let pollers = edge.fresh && self.pollers.load(SeqCst) != 0;
@@ -189,8 +192,11 @@ impl<P: Page> Domain<P> {
 
     /// Clears the port's mask bit, and tells its vCPU of what was pending.
     pub fn unmask_port(&self, port: Port, channel: &Channel) -> Effect {
+        let pages = self.pages.read();
+        // As in `raise`.
         let target = channel.target();
-        let edge = self.pages.read().unmask(port, channel, target, self.width());
+        let edge = pages.unmask(port, channel, target, self.width());
+        drop(pages);
         Effect::Raised(self.raised(port, target.vcpu, edge))
     }
 

@@ -143,10 +143,9 @@ impl<P: Page, S: AsRef<[Vcpu]>> TwoLevel<P, S> {
 
     /// Moves a port that is in use to another vCPU, and makes sure that a pending event follows it.
     ///
-    /// Xen leaves a window, and `evtchn-engine` with it: a send from another domain that has looked up the vCPU, but not
-    /// set the pending bit yet, may announce its event on the old vCPU after this has returned, which then ignores it.
-    /// Where ports are moved while they are sent to, mask the port later and unmask it by hypercall: that announces what
-    /// was left. [`Fifo`](crate::Fifo) needs no such care.
+    /// A hypervisor may leave a window, as Xen does: a send from another domain that has looked up the vCPU, but not set the pending bit yet, may
+    /// announce its event on the old vCPU after this has returned, which then ignores it. `evtchn-engine` leaves none. On Xen, where ports are
+    /// moved while they are sent to, mask the port later and unmask it by hypercall: that announces what was left.
     ///
     /// # Errors
     /// What `bind_vcpu` answers (ENOENT, EINVAL); nothing is changed then.

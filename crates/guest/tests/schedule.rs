@@ -13,7 +13,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
@@ -38,9 +38,6 @@ trait Guest: Sync {
     fn mask(&self, port: Port) -> bool;
     fn unmask(&self, port: Port, on_vcpu: VcpuId, xen: &Env);
     fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env);
-    /// Whether a port may be moved while a send to it is under way. Such an event may be announced on the old vCPU after
-    /// `bind_vcpu` has returned, as on Xen. With FIFO the old vCPU handles it; with two-level it is no port of its own.
-    fn moves_during_sends(&self) -> bool;
     /// A priority, if there is such a thing.
     fn prioritise(&self, port: Port, priority: Priority, xen: &Env);
     /// The last of what a vCPU that goes offline leaves; its ports have been moved. Calls `left` for each port that
@@ -63,10 +60,6 @@ impl Guest for FifoGuest {
 
     fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env) {
         self.move_to_vcpu(port, vcpu, xen).unwrap();
-    }
-
-    fn moves_during_sends(&self) -> bool {
-        true
     }
 
     fn prioritise(&self, port: Port, priority: Priority, xen: &Env) {
@@ -94,10 +87,6 @@ impl Guest for TwoLevel<Arc<HeapPage>, Vec<Vcpu>> {
 
     fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env) {
         self.move_to_vcpu(port, vcpu, xen).unwrap();
-    }
-
-    fn moves_during_sends(&self) -> bool {
-        false
     }
 
     fn prioritise(&self, _: Port, _: Priority, _: &Env) {}
@@ -137,8 +126,6 @@ struct Connection {
     handled: AtomicU32,
     /// Held by whoever masks, unmasks or moves the port.
     control: Mutex<()>,
-    /// Held for reading over a send, and for writing over a move if these must be kept apart.
-    sends: RwLock<()>,
 }
 
 /// A round: the connections, and who still runs.
@@ -157,15 +144,7 @@ impl<'a> Round<'a> {
         let connection = |_| {
             let (near, far) = env.connect();
             let zero = || AtomicU32::new(0);
-            Connection {
-                near,
-                far,
-                sent: zero(),
-                seen: zero(),
-                handled: zero(),
-                control: Mutex::default(),
-                sends: RwLock::default(),
-            }
+            Connection { near, far, sent: zero(), seen: zero(), handled: zero(), control: Mutex::default() }
         };
         let connections = (0..CONNECTIONS + QUIET).map(connection).collect();
         let flag = || AtomicBool::new(true);
@@ -203,7 +182,6 @@ impl<'a> Round<'a> {
         let mut random = Random(seed);
         while self.sending.load(SeqCst) {
             let connection = &self.connections[random.below(CONNECTIONS)];
-            let _under_way = connection.sends.read().unwrap();
             connection.sent.fetch_add(1, SeqCst);
             self.env.send(connection.near);
         }
@@ -267,7 +245,6 @@ impl<'a> Round<'a> {
 
     fn move_port(&self, connection: &Connection, vcpu: VcpuId) {
         let _control = connection.control.lock().unwrap();
-        let _no_sends = (!self.guest.moves_during_sends()).then(|| connection.sends.write().unwrap());
         self.guest.move_to_vcpu(connection.far, vcpu, self.env);
     }
 

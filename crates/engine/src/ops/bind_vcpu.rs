@@ -39,6 +39,9 @@ impl<H: Hooks> Engine<H> {
         {
             self.hooks.pirq_moved(caller, pirq, vcpu);
         }
+        // Under the page lock: a send of another domain's that is under way is finished before, and tells the old vCPU, or
+        // begins after, and tells the new one. Else it could tell the old one after the guest has moved the port there.
+        let _pages = domain.pages.write();
         channel.set_vcpu(vcpu);
         Ok(())
     }
