@@ -159,7 +159,9 @@ impl<P: Page> Fifo<P> {
             return None;
         }
         control.set_head(target.priority, port);
-        drop(queues);
+        // READY under the lock, too: set later, when the port may have been taken and be on another queue, it would send the guest to
+        // the stale HEAD. The guest would take the port off that other queue out of turn, and what is before it there
+        // would be lost with the next append.
         control.set_ready(target.priority).then_some(target.vcpu)
     }
 

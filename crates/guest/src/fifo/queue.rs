@@ -97,7 +97,8 @@ impl<P: Page, Q: AsRef<[FifoVcpu<P>]>, A: AsRef<[P]>> Fifo<P, Q, A> {
         if next == Port(0) {
             *ready &= !queue.ready_bit();
         }
-        let active = unlinked.is_some() && self.event_word(port).is_some_and(is_active);
+        // Also of a port that is on no queue: Xen may send here late, after the port was taken off elsewhere.
+        let active = self.event_word(port).is_some_and(is_active);
         active.then_some(port)
     }
 }
