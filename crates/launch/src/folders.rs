@@ -18,10 +18,10 @@ pub struct Folders {
 impl Folders {
     /// The real folder that stands for one of ours.
     pub fn real(&mut self, node: Node) -> io::Result<PathBuf> {
-        if self.root.is_none() {
-            self.root = Some(make()?);
-        }
-        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        let root = match &mut self.root {
+            Some(root) => root,
+            none => none.insert(make()?),
+        };
         Ok(inside(root, node.path()))
     }
 

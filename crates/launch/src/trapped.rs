@@ -71,6 +71,16 @@ impl From<OsErrno> for Unreachable {
     }
 }
 
+/// What a program sees of memory that could not be reached.
+impl From<Unreachable> for Errno {
+    fn from(why: Unreachable) -> Self {
+        match why {
+            Unreachable::Fault | Unreachable::Gone => Self::EFAULT,
+            Unreachable::Hidden => Self::EACCES,
+        }
+    }
+}
+
 /// Translates an error of a call of ours into one for the program.
 pub fn program_errno(error: OsErrno) -> Errno {
     Errno(u16::try_from(error.raw_os_error()).unwrap_or(Errno::EIO.0))

@@ -8,7 +8,6 @@ use evtchn_abi::privcmd::{self, PrivcmdHypercall};
 use evtchn_abi::{DomId, Errno};
 use evtchn_host::{Fault, GuestMemory, UserArgument, UserFault};
 
-use crate::calls::transfer::unreachable_errno;
 use crate::files::PipeId;
 use crate::node::Node;
 use crate::trapped::{Answer, Trapped, Unreachable};
@@ -69,7 +68,7 @@ impl UserArgument for Argument<'_> {
 
 fn hypercall(world: &World, call: &Trapped<'_>, domain: DomId) -> Result<Answer, Answer> {
     let mut bytes = [0; PrivcmdHypercall::SIZE];
-    call.read(call.argument(2), &mut bytes).map_err(unreachable_errno)?;
+    call.read(call.argument(2), &mut bytes).map_err(Errno::from)?;
     let request = PrivcmdHypercall::from_bytes(bytes);
     let result = world.host.hypercall(domain, request.op, request.arg, &mut Memory(call));
     // A hypercall's error is a negative number; so is the system call's.

@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 
 use evtchn_abi::Errno;
 
-use crate::calls::transfer::unreachable_errno;
 use crate::node::{Facts, Node};
 use crate::sys;
 use crate::trapped::{Answer, Trapped};
@@ -30,7 +29,7 @@ pub fn descriptor_node(world: &mut World, call: &mut Trapped<'_>, number: i32) -
 pub fn write_stat(call: &Trapped<'_>, node: Node, address: u64) -> Result<Answer, Answer> {
     let facts = node.facts()?;
     let (user, group) = owner(call, &facts);
-    call.write(address, &sys::stat_bytes(&facts, user, group)).map_err(unreachable_errno)?;
+    call.write(address, &sys::stat_bytes(&facts, user, group)).map_err(Errno::from)?;
     Ok(Answer::Value(0))
 }
 
@@ -38,7 +37,7 @@ pub fn write_stat(call: &Trapped<'_>, node: Node, address: u64) -> Result<Answer
 pub fn write_statx(call: &Trapped<'_>, node: Node, address: u64) -> Result<Answer, Answer> {
     let facts = node.facts()?;
     let (user, group) = owner(call, &facts);
-    call.write(address, &sys::statx_bytes(&facts, user, group)).map_err(unreachable_errno)?;
+    call.write(address, &sys::statx_bytes(&facts, user, group)).map_err(Errno::from)?;
     Ok(Answer::Value(0))
 }
 

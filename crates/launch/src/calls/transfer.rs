@@ -8,7 +8,7 @@ use evtchn_abi::Errno;
 use evtchn_host::Readable;
 
 use crate::files::PipeId;
-use crate::trapped::{Answer, Trapped, Unreachable};
+use crate::trapped::{Answer, Trapped};
 use crate::world::{Thing, World};
 
 /// The kernel's limit on the vectors of one call (`UIO_MAXIOV`).
@@ -70,7 +70,7 @@ fn read_stretch(
     }
     let mut address = to.address;
     let copy = |bytes: &[u8]| {
-        call.write(address, bytes).map_err(unreachable_errno)?;
+        call.write(address, bytes).map_err(Errno::from)?;
         address = address.wrapping_add(bytes.len() as u64);
         Ok(())
     };
@@ -108,7 +108,7 @@ fn write_stretch(world: &World, call: &Trapped<'_>, id: PipeId, from: Stretch) -
     if bytes.is_empty() {
         return Ok(0);
     }
-    call.read(from.address, &mut bytes).map_err(unreachable_errno)?;
+    call.read(from.address, &mut bytes).map_err(Errno::from)?;
     let file = world.files.get(id).ok_or(Errno::EBADF)?;
     file.device.enable(evtchn_host::ports_in(&bytes));
     Ok(bytes.len())
@@ -158,7 +158,7 @@ fn vectors(call: &Trapped<'_>) -> Result<Vec<Stretch>, Answer> {
         return Err(Answer::Error(Errno::EINVAL));
     }
     let mut bytes = vec![0; count * VECTOR];
-    call.read(call.argument(1), &mut bytes).map_err(unreachable_errno)?;
+    call.read(call.argument(1), &mut bytes).map_err(Errno::from)?;
     let (pairs, _) = bytes.as_chunks::<8>();
     let words: Vec<u64> = pairs.iter().map(|&word| u64::from_ne_bytes(word)).collect();
     let (vectors, _) = words.as_chunks::<2>();
@@ -167,12 +167,4 @@ fn vectors(call: &Trapped<'_>) -> Result<Vec<Stretch>, Answer> {
 
 fn length(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-/// What a program sees of memory that could not be reached.
-pub fn unreachable_errno(why: Unreachable) -> Errno {
-    match why {
-        Unreachable::Fault | Unreachable::Gone => Errno::EFAULT,
-        Unreachable::Hidden => Errno::EACCES,
-    }
 }
