@@ -110,12 +110,34 @@ static void passed_over_a_socket(void)
     close(pair[1]);
 }
 
+/* A program that reads until nothing is left, as users of edges must, reads its own writes back on such a descriptor. No event
+ * may stay away for that. */
+static void written_and_read_back(void)
+{
+    int fd = device(O_NONBLOCK), other = device(0);
+    struct channel c = channel(fd, other, 0);
+    int low = VALUE(dup2(fd, 40));
+    for (int i = 0; i < 300; i++) {
+        GIVES(0, notify(other, c.caller));
+        GIVES(1, readable(low, 5000));
+        while (pending(low) >= 0)
+            ;
+        GIVES(0, unmask(low, c.listener));
+        while (pending(low) >= 0)
+            ;
+    }
+    close(low);
+    close(fd);
+    close(other);
+}
+
 int main(void)
 {
     duplicates();
     reused_number();
     forked();
     passed_over_a_socket();
+    written_and_read_back();
     puts("ok");
     return 0;
 }
