@@ -31,7 +31,8 @@ impl Feature {
 /// The CPUID leaf with what an HVM guest on x86 has, counted from Xen's first leaf.
 pub const CPUID_HVM_LEAF: u32 = 4;
 
-/// Bit in EAX of [`CPUID_HVM_LEAF`]: a vCPU's own upcall vector works without the domain's.
+/// Bit in EAX of [`CPUID_HVM_LEAF`]: a vCPU's own upcall vector works without the domain's, also for physical
+/// interrupts that are bound to event channels.
 #[doc(alias = "XEN_HVM_CPUID_UPCALL_VECTOR")]
 pub const CPUID_UPCALL_VECTOR: u32 = 1 << 6;
 

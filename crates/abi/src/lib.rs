@@ -23,7 +23,7 @@
 //! | [`Port`], [`DomId`], [`VcpuId`], [`Virq`], [`Pirq`], [`Gfn`], [`Priority`] | the identifiers, each a type of its own |
 //! | [`Errno`] | the error numbers |
 //! | [`two_level`], [`fifo`], [`Layout`] | the memory that a domain shares with Xen |
-//! | [`virq`], [`Feature`], [`HvmParam`], [`CallbackVia`] | virtual interrupts, features, how upcalls arrive |
+//! | [`virq`], [`Feature`], [`HvmParam`], [`CallbackVia`], [`CallbackPpi`] | virtual interrupts, features, how upcalls arrive |
 //! | [`ioctl`], [`privcmd`] | the devices of Linux |
 //!
 //! # Conventions
@@ -73,7 +73,7 @@ pub use c_struct::{CStruct, Field};
 pub use errno::Errno;
 pub use features::{CPUID_HVM_LEAF, CPUID_UPCALL_VECTOR, Feature};
 pub use fifo::{EventWord, Priority};
-pub use hvm::{CallbackVia, HvmParam};
+pub use hvm::{CallbackPpi, CallbackVia, HvmParam};
 pub use hypercall::{
     CallbackOp, Domctl, HvmOp, Hypercall, PhysdevOp, SCHEDOP_POLL_MAX_PORTS, SchedOp, VcpuOp, XenVersion,
 };

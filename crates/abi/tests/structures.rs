@@ -37,9 +37,10 @@ macro_rules! for_every_structure {
             AllocUnbound, BindInterdomain, BindVirq, BindPirq, BindIpi, Close, Send, Status, BindVcpu, Unmask, Reset,
             InitControl, ExpandArray, SetPriority, EvtchnOp, SchedPoll, SchedPoll32, SchedShutdown,
             VcpuRegisterVcpuInfo, VcpuSetPeriodicTimer, VcpuSetSingleshotTimer, VcpuSetSingleshotTimer32,
-            HvmParamValue, EvtchnUpcallVector, PhysdevEoi, PhysdevIrqStatusQuery, PhysdevPirqEoiGmfn, DomctlHeader,
-            DomctlSetVirqHandler, DomctlSubscribe, ioctl::BindVirq, ioctl::BindInterdomain, ioctl::BindUnboundPort,
-            ioctl::Unbind, ioctl::Notify, ioctl::RestrictDomid, ioctl::BindStatic, privcmd::PrivcmdHypercall,
+            HvmParamValue, EvtchnUpcallVector, PhysdevEoi, PhysdevIrqStatusQuery, PhysdevPirqEoiGmfn,
+            PhysdevPirqEoiGmfn32, DomctlHeader, DomctlSetVirqHandler, DomctlSubscribe,
+            ioctl::BindVirq, ioctl::BindInterdomain, ioctl::BindUnboundPort, ioctl::Unbind,
+            ioctl::Notify, ioctl::RestrictDomid, ioctl::BindStatic, privcmd::PrivcmdHypercall,
         }
     };
     ($check:ident: $($type:ty),* $(,)?) => { $($check::<$type>();)* };
@@ -142,6 +143,8 @@ fn numbers_of_32_bit_guests_keep_their_meaning() {
     assert_eq!(SchedPoll::from(poll), wide);
     let timer = VcpuSetSingleshotTimer32 { timeout_abs_ns: 5, flags: VcpuSetSingleshotTimer::FUTURE };
     assert_eq!(VcpuSetSingleshotTimer::from(timer).flags, 1);
+    let page = PhysdevPirqEoiGmfn32 { gmfn: u32::MAX };
+    assert_eq!(PhysdevPirqEoiGmfn::from(page).gmfn, Gfn(0xffff_ffff));
 }
 
 #[test]
@@ -156,11 +159,18 @@ fn all_operations_have_names_and_others_have_none() {
 
 #[test]
 fn lists_are_ascending_without_duplicates() {
-    assert!(Hypercall::ALL.is_sorted_by(|a, b| a < b));
-    assert!(VcpuOp::ALL.is_sorted_by(|a, b| a < b));
-    assert!(PhysdevOp::ALL.is_sorted_by(|a, b| a < b));
-    assert!(Virq::ALL.is_sorted_by(|a, b| a < b));
+    macro_rules! ascending {
+        ($($list:ident)*) => { $(assert!($list::ALL.is_sorted_by(|a, b| a < b), stringify!($list));)* };
+    }
+    ascending! { Op ChannelStatus Hypercall SchedOp VcpuOp HvmOp CallbackOp PhysdevOp Domctl XenVersion }
+    ascending! { HvmParam Feature Virq }
     assert!(ioctl::Ioctl::ALL.iter().all(|command| command.name().is_some()));
+}
+
+#[test]
+fn every_command_for_a_vcpu_up_to_its_vcpu_info_has_a_name() {
+    assert!((0..=VcpuOp::REGISTER_VCPU_INFO.0).all(|number| VcpuOp(number).is_known()));
+    assert!(!VcpuOp(u32::MAX).is_known());
 }
 
 #[test]

@@ -2,6 +2,10 @@
 //! The arguments of the `domctl` commands that concern event channels (`domctl.h`).
 //!
 //! Every command uses one structure of 144 bytes: a header of 16 and a union of 128.
+//!
+//! `domctl` is the toolstack's interface and is not stable: a caller states the version that it was built for, and Xen
+//! refuses all versions but its own. The version is therefore no number of this crate. Whoever embeds Xen's side knows
+//! which versions it accepts; it checks the header and hands on what the union holds.
 
 use crate::{DomId, Domctl, Port, Virq};
 

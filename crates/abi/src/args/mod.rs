@@ -26,7 +26,7 @@ pub use compat::EvtchnOp;
 pub use domctl::{DomctlHeader, DomctlSetVirqHandler, DomctlSubscribe};
 pub use fifo::{ExpandArray, InitControl, SetPriority};
 pub use hvm::{EvtchnUpcallVector, HvmParamValue};
-pub use physdev::{PhysdevEoi, PhysdevIrqStatusQuery, PhysdevPirqEoiGmfn};
+pub use physdev::{PhysdevEoi, PhysdevIrqStatusQuery, PhysdevPirqEoiGmfn, PhysdevPirqEoiGmfn32};
 pub use sched::{SchedPoll, SchedPoll32, SchedShutdown};
 pub use status::{Status, StatusKind, StatusUnion};
 pub use vcpu::{

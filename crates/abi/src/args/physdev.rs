@@ -31,10 +31,25 @@ impl PhysdevIrqStatusQuery {
 }
 
 c_struct! {
-    /// [`PhysdevOp::PIRQ_EOI_GMFN_V1`](crate::PhysdevOp::PIRQ_EOI_GMFN_V1) and `V2` of a 64-bit guest.
-    /// A 32-bit x86 guest passes the lower four bytes only.
+    /// [`PhysdevOp::PIRQ_EOI_GMFN_V1`](crate::PhysdevOp::PIRQ_EOI_GMFN_V1) and
+    /// [`V2`](crate::PhysdevOp::PIRQ_EOI_GMFN_V2) of a 64-bit guest.
     PhysdevPirqEoiGmfn = "physdev_pirq_eoi_gmfn", 8 bytes {
         /// The page with the bits.
         gmfn: Gfn = 0,
+    }
+}
+
+c_struct! {
+    /// [`PhysdevOp::PIRQ_EOI_GMFN_V1`](crate::PhysdevOp::PIRQ_EOI_GMFN_V1) and
+    /// [`V2`](crate::PhysdevOp::PIRQ_EOI_GMFN_V2) of a 32-bit x86 guest.
+    PhysdevPirqEoiGmfn32 = "physdev_pirq_eoi_gmfn", 4 bytes {
+        /// As in [`PhysdevPirqEoiGmfn`].
+        gmfn: u32 = 0,
+    }
+}
+
+impl From<PhysdevPirqEoiGmfn32> for PhysdevPirqEoiGmfn {
+    fn from(page: PhysdevPirqEoiGmfn32) -> Self {
+        Self { gmfn: Gfn(page.gmfn.into()) }
     }
 }

@@ -18,9 +18,16 @@ c_struct! {
 c_struct! {
     /// [`VcpuOp::SET_PERIODIC_TIMER`](crate::VcpuOp::SET_PERIODIC_TIMER).
     VcpuSetPeriodicTimer = "vcpu_set_periodic_timer", 8 bytes {
-        /// The time between two events, in nanoseconds.
+        /// The time between two events, in nanoseconds; at least [`MIN_PERIOD_NS`](Self::MIN_PERIOD_NS).
         period_ns: u64 = 0,
     }
+}
+
+impl VcpuSetPeriodicTimer {
+    /// The shortest period that Xen accepts, one millisecond. A shorter one is answered with EINVAL.
+    ///
+    /// The header has no name for it; a remark there says that shorter periods may not work.
+    pub const MIN_PERIOD_NS: u64 = 1_000_000;
 }
 
 c_struct! {
@@ -37,6 +44,8 @@ c_struct! {
 
 impl VcpuSetSingleshotTimer {
     /// Bit in `flags`: a time that has passed already is an error (ETIME).
+    ///
+    /// Xen may ignore the bit, and does since release 4.18 and in the maintained 4.17: the event then comes at once.
     #[doc(alias = "VCPU_SSHOTTMR_future")]
     pub const FUTURE: u32 = 1;
 }

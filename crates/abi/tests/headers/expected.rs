@@ -43,11 +43,12 @@ impl fmt::Display for Expected {
     }
 }
 
-/// The two x86 compilers.
+/// For whom the headers are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Machine {
     X86_64,
     X86_32,
+    Arm64,
 }
 
 #[derive(Default)]
@@ -108,7 +109,7 @@ macro_rules! numbers {
 /// Everything in Xen's headers, for one compiler.
 pub fn xen(machine: Machine) -> Vec<Expected> {
     let mut table = Table::default();
-    lists(&mut table);
+    lists(&mut table, machine);
     domids(&mut table);
     flags(&mut table);
     fifo(&mut table);
@@ -118,15 +119,20 @@ pub fn xen(machine: Machine) -> Vec<Expected> {
     match machine {
         Machine::X86_64 => only_64(&mut table),
         Machine::X86_32 => only_32(&mut table),
+        Machine::Arm64 => only_arm64(&mut table),
     }
     table.0.extend(ioctls());
     table.0
 }
 
-fn lists(table: &mut Table) {
+fn lists(table: &mut Table, machine: Machine) {
     numbers! { table: Op, ChannelStatus, Hypercall, SchedOp, VcpuOp, HvmOp, CallbackOp, PhysdevOp, Domctl }
     numbers! { table: XenVersion, HvmParam, Feature, Virq }
     table.value("NR_VIRQS", NR_VIRQS);
+    // Arm has no upcall vectors.
+    if machine == Machine::Arm64 {
+        table.0.retain(|item| item.name != "HVMOP_set_evtchn_upcall_vector");
+    }
 }
 
 fn domids(table: &mut Table) {
@@ -152,9 +158,20 @@ fn flags(table: &mut Table) {
     table.value("XENIRQSTAT_shared", args::PhysdevIrqStatusQuery::SHARED);
     table.value("VCPU_SSHOTTMR_future", args::VcpuSetSingleshotTimer::FUTURE);
     table.value("XEN_HVM_CPUID_UPCALL_VECTOR", CPUID_UPCALL_VECTOR);
+    table.value("HVM_PARAM_CALLBACK_IRQ_TYPE_MASK", CallbackVia::TYPE_MASK);
     table.value("HVM_PARAM_CALLBACK_TYPE_GSI", CallbackVia::TYPE_GSI);
     table.value("HVM_PARAM_CALLBACK_TYPE_PCI_INTX", CallbackVia::TYPE_PCI_INTX);
+}
+
+/// Values of the callback parameter that x86 and Arm do not have in common.
+fn callback_x86(table: &mut Table) {
     table.value("HVM_PARAM_CALLBACK_TYPE_VECTOR", CallbackVia::TYPE_VECTOR);
+}
+
+fn callback_arm(table: &mut Table) {
+    table.value("HVM_PARAM_CALLBACK_TYPE_PPI", CallbackPpi::TYPE);
+    table.value("HVM_PARAM_CALLBACK_TYPE_PPI_FLAG_MASK", CallbackPpi::FLAG_MASK);
+    table.value("HVM_PARAM_CALLBACK_TYPE_PPI_FLAG_LOW_LEVEL", CallbackPpi::FLAG_LOW_LEVEL);
 }
 
 fn fifo(table: &mut Table) {
@@ -200,11 +217,11 @@ fn channel_arguments(table: &mut Table) {
     }
 }
 
-/// Structures of other hypercalls that are the same on both machines.
+/// Structures of other hypercalls that are the same on all machines.
 fn neighbours(table: &mut Table) {
     structures! { table:
         args::SchedShutdown, args::VcpuRegisterVcpuInfo, args::VcpuSetPeriodicTimer, args::HvmParamValue,
-        args::EvtchnUpcallVector, args::PhysdevEoi, args::PhysdevIrqStatusQuery,
+        args::PhysdevEoi, args::PhysdevIrqStatusQuery,
     }
     table.size("vcpu_time_info", vcpu_time::SIZE);
     for (field, offset) in TIME_FIELDS {
@@ -228,9 +245,16 @@ fn domctl(table: &mut Table) {
     structures! { table: args::DomctlSetVirqHandler, args::DomctlSubscribe }
 }
 
-fn only_64(table: &mut Table) {
+/// Structures with pointers or machine words, on all 64-bit machines.
+fn wide_words(table: &mut Table) {
     table.value("EVTCHN_2L_NR_CHANNELS", two_level::NR_CHANNELS_64);
     structures! { table: args::SchedPoll, args::VcpuSetSingleshotTimer, args::PhysdevPirqEoiGmfn }
+}
+
+fn only_64(table: &mut Table) {
+    callback_x86(table);
+    wide_words(table);
+    structures! { table: args::EvtchnUpcallVector }
     structures! { table: privcmd::PrivcmdHypercall }
     table.value("IOCTL_PRIVCMD_HYPERCALL", privcmd::HYPERCALL);
     table.value("XEN_LEGACY_MAX_VCPUS", Layout::X86_64.vcpu_slots);
@@ -240,13 +264,22 @@ fn only_64(table: &mut Table) {
 }
 
 fn only_32(table: &mut Table) {
+    callback_x86(table);
     table.value("EVTCHN_2L_NR_CHANNELS", two_level::NR_CHANNELS_32);
-    structures! { table: args::SchedPoll32, args::VcpuSetSingleshotTimer32 }
-    table.size("physdev_pirq_eoi_gmfn", 4);
+    structures! { table: args::SchedPoll32, args::VcpuSetSingleshotTimer32, args::PhysdevPirqEoiGmfn32 }
+    structures! { table: args::EvtchnUpcallVector }
     table.value("XEN_LEGACY_MAX_VCPUS", Layout::X86_32.vcpu_slots);
     layout(table, &Layout::X86_32, "");
     table.offset("vcpu_info", "evtchn_upcall_mask", 1);
     table.offset("shared_info", "arch.wc_sec_hi", Layout::X86_32.wc_sec_hi);
+}
+
+fn only_arm64(table: &mut Table) {
+    callback_arm(table);
+    wide_words(table);
+    table.value("XEN_LEGACY_MAX_VCPUS", Layout::ARM64.vcpu_slots);
+    layout(table, &Layout::ARM64, "");
+    table.offset("shared_info", "wc_sec_hi", Layout::ARM64.wc_sec_hi);
 }
 
 /// The layouts of 64-bit Arm, from the header that toolstacks use for guests of another kind.

@@ -3,7 +3,8 @@
 //!
 //! A small C program is generated from the crate's tables. For 64-bit x86 it is run; for 32-bit x86, where there may be
 //! no C library, it is compiled to assembly, which then holds the numbers. Layouts of 64-bit Arm come with the headers
-//! for 64-bit x86.
+//! for 64-bit x86; the same compiler also reads the headers as they are on Arm, where numbers have the same sizes and
+//! alignments.
 //!
 //! The headers are Debian's package `libxen-dev`; `cargo xtask fetch` gets it. They are looked for in the folder that
 //! `EVTCHN_XEN_HEADERS` names, in the workspace's `target/debian`, and in `/usr/include`. Without them the tests say
@@ -74,6 +75,16 @@ fn everything_is_as_a_32_bit_compiler_sees_it() {
 }
 
 #[test]
+fn everything_is_as_the_headers_are_on_arm() {
+    let Some(headers) = Headers::xen() else {
+        return;
+    };
+    let expected = expected::xen(Machine::Arm64);
+    let report = probe::run("xen-arm64", &headers, &probe::XEN_ARM64, &expected);
+    compare("arm64", &expected, &report);
+}
+
+#[test]
 fn the_error_numbers_are_all_of_xens_and_linuxs_for_the_rest() {
     let Some(headers) = Headers::xen() else {
         return;
@@ -94,7 +105,7 @@ fn nothing_that_the_headers_define_is_left_out() {
     let Some(headers) = Headers::xen() else {
         return;
     };
-    let known: Vec<String> = [Machine::X86_64, Machine::X86_32]
+    let known: Vec<String> = [Machine::X86_64, Machine::X86_32, Machine::Arm64]
         .into_iter()
         .flat_map(expected::xen)
         .map(|item| item.name)
@@ -103,6 +114,9 @@ fn nothing_that_the_headers_define_is_left_out() {
         ("xen/event_channel.h", &["EVTCHN", "BIND_PIRQ"][..]),
         ("xen/xen.h", &["VIRQ_", "NR_VIRQS", "DOMID_"]),
         ("xen/sys/evtchn.h", &["IOCTL_EVTCHN_"]),
+        ("xen/vcpu.h", &["VCPU_SSHOTTMR_"]),
+        ("xen/physdev.h", &["XENIRQSTAT_"]),
+        ("xen/hvm/params.h", &["HVM_PARAM_CALLBACK_"]),
     ];
     for (file, prefixes) in files {
         let defines = defines::in_file(&headers.path(file), prefixes);

@@ -15,7 +15,7 @@ pub struct Prelude {
 }
 
 /// `__XEN_TOOLS__` selects the latest interface and shows domctl. `__XEN__` around a single header shows what only Xen
-/// itself is meant to see there.
+/// itself is meant to see there; what the header includes comes before it.
 macro_rules! xen_includes {
     () => {
         "#define __XEN_TOOLS__ 1\n\
@@ -31,10 +31,15 @@ macro_rules! xen_includes {
          #include <xen/callback.h>\n\
          #include <xen/version.h>\n\
          #include <xen/features.h>\n\
-         #include <xen/domctl.h>\n\
          #include <xen/hvm/hvm_op.h>\n\
          #include <xen/hvm/params.h>\n\
          #include <xen/arch-x86/cpuid.h>\n\
+         #include <xen/grant_table.h>\n\
+         #include <xen/hvm/save.h>\n\
+         #include <xen/memory.h>\n\
+         #define __XEN__ 1\n\
+         #include <xen/domctl.h>\n\
+         #undef __XEN__\n\
          #include <xen/sys/evtchn.h>\n"
     };
 }
@@ -56,6 +61,16 @@ pub const XEN_32: Prelude = Prelude {
     includes: concat!(
         "#define _IOC_NONE 0u\n\
          #define _IOC(dir, type, nr, size) ((dir) << 30 | (size) << 16 | (type) << 8 | (nr))\n",
+        xen_includes!()
+    ),
+    body: "",
+};
+
+/// The C library's headers come first, as they are for this machine.
+pub const XEN_ARM64: Prelude = Prelude {
+    includes: concat!(
+        "#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n#include <sys/ioctl.h>\n\
+         #undef __x86_64__\n#define __aarch64__ 1\n",
         xen_includes!()
     ),
     body: "",
@@ -93,9 +108,10 @@ impl Report {
     fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
         let pair = |line: &str| {
             let (key, value) = line.rsplit_once(' ').expect("a line has a number");
-            // A 32-bit compiler writes large unsigned numbers as negative ones.
+            // Large unsigned numbers come as negative ones, those of 32 bits too if the compiler is a 32-bit one.
             let value: i64 = value.parse().unwrap_or_else(|e| panic!("{line}: {e}"));
-            (key.to_owned(), if value < 0 { u64::from(value as u32) } else { value as u64 })
+            let narrow = (i64::from(i32::MIN)..0).contains(&value);
+            (key.to_owned(), if narrow { u64::from(value as u32) } else { value as u64 })
         };
         Self(lines.map(pair).collect())
     }
