@@ -4,25 +4,28 @@
 //! A record is three atomics, so that it can be looked at without its domain's lock:
 //!
 //! ```text
-//! binding (u64)  63            32 31         16 15      6 5      3 2    0
-//!               | port/pirq/virq |    domid    |   zero  |consumer| state |
+//! binding (u64)  63            32 31         16 15     7 6    5      3 2    0
+//!               | port/pirq/virq |    domid    |  zero  |peer|consumer| state |
 //! notify  (u32)  31 ........... 4 3 ..... 0
 //!               |      vCPU      |priority|     the queue that the next event goes to
 //! last    (u32)  31    30 ...... 4 3 ..... 0
 //!               |saved|  vCPU     |priority|    the queue that the port was linked on last
 //! ```
 //!
-//! The two-level ABI uses the vCPU of `notify` alone.
+//! `peer` says that the other end is consumed by Xen, so that a send need not look at the record there. The
+//! two-level ABI uses the vCPU of `notify` alone. A free port's upper half links it into the quarantine, if it is there.
 //!
-//! Rules (see [`crate::locks`]): a binding is written only under the write lock of its domain, and a
-//! binding that is or becomes interdomain only under the write locks of both. So whoever holds the
-//! read lock of one end may also read the other end's record.
+//! Rules (see [`crate::locks`]): a binding is written only under the event lock of its domain, and a
+//! binding that is or becomes interdomain only under the event locks of both. It is read without any: one load
+//! gives all that a send needs.
 
 use core::num::NonZeroU8;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use evtchn_abi::fifo::Priority;
 use evtchn_abi::{DomId, Pirq, Port, VcpuId, Virq};
+use evtchn_sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::error::OpError;
 
 /// What a port is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +74,17 @@ impl State {
     pub const fn in_use(self) -> bool {
         !matches!(self, Self::Free | Self::Reserved)
     }
+
+    /// What a signal from this end leads to; `None` if the state has no other end.
+    pub(crate) const fn route(self, peer_is_consumed: bool) -> Option<Route> {
+        match self {
+            Self::Interdomain { remote, port } if peer_is_consumed => Some(Route::Consumer(remote, port)),
+            Self::Interdomain { remote, port } => Some(Route::Peer(remote, port)),
+            Self::Ipi => Some(Route::Itself),
+            Self::Unbound { .. } => Some(Route::Nobody),
+            Self::Free | Self::Reserved | Self::Pirq(_) | Self::Virq(_) => None,
+        }
+    }
 }
 
 /// Which consumer inside the embedder a Xen-consumer channel belongs to: 1 to 7.
@@ -101,9 +115,29 @@ impl Consumer {
 pub(crate) struct Binding {
     pub state: State,
     pub consumer: Option<Consumer>,
+    /// The other end is consumed by Xen.
+    pub peer_is_consumed: bool,
 }
 
+/// What a send on a port leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// The other end is raised.
+    Peer(DomId, Port),
+    /// The other end's consumer is called.
+    Consumer(DomId, Port),
+    /// The port itself is raised.
+    Itself,
+    /// Nobody is there yet: the event is dropped.
+    Nobody,
+}
+
+const STATE_MASK: u64 = 7;
+const INTERDOMAIN: u64 = 3;
 const CONSUMER_SHIFT: u32 = 3;
+const PEER_IS_CONSUMED: u64 = 1 << 6;
+/// State, consumer and peer flag.
+const KIND_MASK: u64 = 0x7f;
 const DOMAIN_SHIFT: u32 = 16;
 const VALUE_SHIFT: u32 = 32;
 
@@ -112,7 +146,7 @@ impl Binding {
 
     /// A binding that the owning guest consumes.
     pub const fn guest(state: State) -> Self {
-        Self { state, consumer: None }
+        Self { state, consumer: None, peer_is_consumed: false }
     }
 
     /// May the owning guest use the port: is it handed out, and not to Xen?
@@ -131,6 +165,7 @@ impl Binding {
         let consumer = self.consumer.map_or(0, Consumer::get);
         u64::from(self.state.number())
             | u64::from(consumer) << CONSUMER_SHIFT
+            | if self.peer_is_consumed { PEER_IS_CONSUMED } else { 0 }
             | u64::from(domain) << DOMAIN_SHIFT
             | u64::from(value) << VALUE_SHIFT
     }
@@ -139,7 +174,7 @@ impl Binding {
     fn unpack(word: u64) -> Self {
         let remote = DomId((word >> DOMAIN_SHIFT) as u16);
         let value = (word >> VALUE_SHIFT) as u32;
-        let state = match word & 7 {
+        let state = match word & STATE_MASK {
             1 => State::Reserved,
             2 => State::Unbound { remote },
             3 => State::Interdomain { remote, port: Port(value) },
@@ -148,7 +183,16 @@ impl Binding {
             6 => State::Ipi,
             _ => State::Free,
         };
-        Self { state, consumer: Consumer::new((word >> CONSUMER_SHIFT) as u8 & 7) }
+        let consumer = Consumer::new((word >> CONSUMER_SHIFT) as u8 & 7);
+        Self { state, consumer, peer_is_consumed: word & PEER_IS_CONSUMED != 0 }
+    }
+
+    /// What a send by the owning guest leads to.
+    fn route(self) -> Result<Route, OpError> {
+        if self.consumer.is_some() {
+            return Err(OpError::XenOwned);
+        }
+        self.state.route(self.peer_is_consumed).ok_or(OpError::WrongState)
     }
 }
 
@@ -159,8 +203,8 @@ pub(crate) struct QueueId {
     pub priority: Priority,
 }
 
-/// More vCPUs than this no domain has; their numbers fit into 16 bits, as in Xen.
-pub(crate) const MAX_VCPUS: u32 = 1 << 16;
+/// More vCPUs than this no domain has, as in Xen.
+pub(crate) const MAX_VCPUS: u32 = 1 << 13;
 
 const PRIORITY_MASK: u32 = 0xf;
 const VCPU_SHIFT: u32 = 4;
@@ -180,11 +224,17 @@ impl QueueId {
 }
 
 /// One port's record. Starts free, for vCPU 0.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Channel {
     binding: AtomicU64,
     notify: AtomicU32,
     last: AtomicU32,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self { binding: AtomicU64::new(0), notify: AtomicU32::new(0), last: AtomicU32::new(0) }
+    }
 }
 
 impl Channel {
@@ -197,10 +247,39 @@ impl Channel {
         self.binding().state
     }
 
-    /// Changes the binding. The caller holds the write locks that the module's rules name.
+    /// What a send by the owning guest leads to.
+    ///
+    /// # Errors
+    /// EINVAL if the port cannot be sent on, or belongs to Xen.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // fields are cut out of the word on purpose
+    pub fn route(&self) -> Result<Route, OpError> {
+        // Acquire pairs with `set`.
+        let word = self.binding.load(Ordering::Acquire);
+        if word & KIND_MASK == INTERDOMAIN {
+            return Ok(Route::Peer(DomId((word >> DOMAIN_SHIFT) as u16), Port((word >> VALUE_SHIFT) as u32)));
+        }
+        Binding::unpack(word).route()
+    }
+
+    /// Changes the binding. The caller holds the event locks that the module's rules name.
     pub fn set(&self, binding: Binding) {
-        // Release pairs with the load in `binding`.
+        // Release pairs with the loads in `binding` and `route`. That senders of before use the old one is the
+        // quarantine's business.
         self.binding.store(binding.pack(), Ordering::Release);
+    }
+
+    /// Makes a free port the one before `next` in the quarantine.
+    pub fn set_next_in_quarantine(&self, next: Option<Port>) {
+        let next = next.map_or(0, |port| port.0);
+        self.binding.store(Binding::FREE.pack() | u64::from(next) << VALUE_SHIFT, Ordering::Release);
+    }
+
+    /// The port after this one in the quarantine.
+    #[allow(clippy::cast_possible_truncation)] // the field is cut out of the word on purpose
+    pub fn next_in_quarantine(&self) -> Option<Port> {
+        let next = (self.binding.load(Ordering::Relaxed) >> VALUE_SHIFT) as u32;
+        (next != 0).then_some(Port(next))
     }
 
     /// The vCPU that is told of an event, and the priority: one load, so they belong together.
@@ -213,7 +292,7 @@ impl Channel {
         self.target().vcpu
     }
 
-    /// Changes both; an event raised at the same time may use either. Under the event lock for writing,
+    /// Changes both; an event raised at the same time may use either. Under the event lock,
     /// as the next two.
     pub fn set_target(&self, target: QueueId) {
         self.notify.store(target.pack(), Ordering::Relaxed);
@@ -270,10 +349,41 @@ mod tests {
         ];
         for state in states {
             for number in 0..=8 {
-                let binding = Binding { state, consumer: Consumer::new(number) };
-                assert_eq!(Binding::unpack(binding.pack()), binding);
+                let consumer = Consumer::new(number);
+                for peer_is_consumed in [false, true] {
+                    let binding = Binding { state, consumer, peer_is_consumed };
+                    assert_eq!(Binding::unpack(binding.pack()), binding);
+                }
             }
         }
+    }
+
+    #[test]
+    fn a_port_in_quarantine_is_free_and_knows_the_next() {
+        let channel = Channel::default();
+        channel.set_next_in_quarantine(Some(Port(131_071)));
+        assert_eq!((channel.state(), channel.next_in_quarantine()), (State::Free, Some(Port(131_071))));
+        channel.set_next_in_quarantine(None);
+        assert_eq!((channel.state(), channel.next_in_quarantine()), (State::Free, None));
+    }
+
+    #[test]
+    fn the_route_of_a_send_is_that_of_its_binding() {
+        let channel = Channel::default();
+        let mut route = |state, peer_is_consumed| {
+            channel.set(Binding { state, consumer: None, peer_is_consumed });
+            channel.route()
+        };
+        let joined = State::Interdomain { remote: DomId(7), port: Port(131_071) };
+        assert_eq!(route(joined, false), Ok(Route::Peer(DomId(7), Port(131_071))));
+        assert_eq!(route(joined, true), Ok(Route::Consumer(DomId(7), Port(131_071))));
+        assert_eq!(route(State::Ipi, false), Ok(Route::Itself));
+        assert_eq!(route(State::Unbound { remote: DomId(3) }, false), Ok(Route::Nobody));
+        for state in [State::Free, State::Reserved, State::Pirq(Pirq(3)), State::Virq(Virq(3))] {
+            assert_eq!(route(state, false), Err(OpError::WrongState));
+        }
+        channel.set(Binding { state: joined, consumer: Consumer::new(1), peer_is_consumed: false });
+        assert_eq!(channel.route(), Err(OpError::XenOwned));
     }
 
     #[test]

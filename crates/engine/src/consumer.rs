@@ -5,14 +5,13 @@
 //! to any other; what the peer sends comes to [`Hooks::consumer_event`] and touches no shared page.
 
 use evtchn_abi::{DomId, Port, VcpuId};
+use evtchn_sync::enter;
 
 use crate::channel::{Binding, Consumer, State};
-use crate::deliver::Effect;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::ops::close::Closer;
-use crate::send::signal;
 
 impl<H: Hooks> Engine<H> {
     /// Opens a port in `dom`, consumed by the embedder, to which `remote` may bind. `caller` is the
@@ -29,17 +28,16 @@ impl<H: Hooks> Engine<H> {
         remote: DomId,
         consumer: Consumer,
     ) -> Result<Port, OpError> {
-        let domains = self.domains();
-        let caller = domains.get(caller)?;
-        let domain = domains.named(caller, dom)?;
+        let caller = self.domain(caller)?;
+        let domain = self.named(&caller, dom)?;
         domain.vcpu(vcpu)?;
-        let mut events = domain.event.write();
+        let mut events = domain.event.lock();
         let port = domain.allocate(&mut events)?;
-        if !caller.may_act_on(domain) {
-            events.ports.give_back(port);
+        if !caller.may_act_on(&domain) {
+            events.ports.undo_take(port);
             return Err(OpError::NotPermitted);
         }
-        let binding = Binding { state: State::Unbound { remote }, consumer: Some(consumer) };
+        let binding = Binding { consumer: Some(consumer), ..Binding::guest(State::Unbound { remote }) };
         domain.open(port, binding, vcpu);
         events.ports.count_xen(true);
         Ok(port)
@@ -51,28 +49,22 @@ impl<H: Hooks> Engine<H> {
     /// ESRCH, EINVAL if there is no such domain or port, or it is not the embedder's.
     pub fn notify_consumer(&self, dom: DomId, port: Port) -> Result<(), OpError> {
         let effect = {
-            let domains = self.domains();
-            let domain = domains.get(dom)?;
-            let _keeps_the_binding = domain.event.read();
-            let binding = domain.channel(port)?.binding();
+            let guard = enter();
+            let binding = self.peek(dom, &guard)?.channel(port)?.binding();
             binding.consumer.ok_or(OpError::WrongState)?;
-            match binding.state {
-                State::Interdomain { remote, port } => signal(&domains, remote, port)?,
-                _ => Effect::None,
-            }
+            self.route_effect(binding.state.route(binding.peer_is_consumed), &guard)?
         };
         self.fire(effect);
         Ok(())
     }
 
-    /// Closes a channel that the embedder consumes.
+    /// Closes a channel that the embedder consumes. A send that is under way may still call the consumer once.
     ///
     /// # Errors
     /// ESRCH, EINVAL if there is no such domain or port, or it is not the embedder's.
     pub fn free_consumer(&self, dom: DomId, port: Port) -> Result<(), OpError> {
-        let domains = self.domains();
-        let domain = domains.get(dom)?;
+        let domain = self.domain(dom)?;
         domain.channel(port)?.binding().consumer.ok_or(OpError::WrongState)?;
-        self.close_port(&domains, domain, port, Closer::Xen)
+        self.close_port(&domain, port, Closer::Xen)
     }
 }

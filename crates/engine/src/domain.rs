@@ -2,56 +2,34 @@
 //! What the engine keeps of a domain.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
-use evtchn_abi::fifo::Priority;
+use evtchn_abi::fifo::{NR_CHANNELS, Priority};
 use evtchn_abi::{DomId, NR_VIRQS, Pirq, Port, VcpuId, Virq};
-use evtchn_sync::{Page, RwLock};
+use evtchn_sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use evtchn_sync::{Guard, Mutex, Once, Page, Published, enter, no_readers, wait_for_readers};
 
 use crate::channel::{Binding, Channel, MAX_VCPUS, QueueId, State};
 use crate::config::{DomainConfig, DomainKind, Width};
-use crate::deliver::Pages;
 use crate::error::OpError;
+use crate::fifo::Fifo;
 use crate::poll::PollSlot;
 use crate::ports::Ports;
-use crate::table::Channels;
+use crate::quarantine::Quarantine;
+use crate::table::{Channels, filled};
 
 /// What the event lock of a domain guards, besides the bindings in the records.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     /// Which ports are free.
     pub ports: Ports,
+    /// Which are closed, but not free yet.
+    pub quarantine: Quarantine,
     /// Where a reset goes on that gave way; `None` while there is none.
     pub reset: Option<Port>,
     /// No more ports: the domain is being destroyed.
     pub dying: bool,
-    pirqs: Vec<Port>,
-}
-
-impl Events {
-    /// The port of a PIRQ.
-    pub fn pirq(&self, pirq: Pirq) -> Option<Port> {
-        self.pirqs.get(pirq.0 as usize).copied().filter(|&port| port != Port(0))
-    }
-
-    /// Makes room for a PIRQ, whose number was checked against the domain's limit.
-    pub fn reserve_pirq(&mut self, pirq: Pirq) -> Result<(), OpError> {
-        let len = pirq.0 as usize + 1;
-        if len > self.pirqs.len() {
-            let more = len - self.pirqs.len();
-            self.pirqs.try_reserve(more).map_err(|_| OpError::OutOfMemory)?;
-            self.pirqs.resize(len, Port(0));
-        }
-        Ok(())
-    }
-
-    /// Sets a PIRQ's port; port 0 for none.
-    pub fn set_pirq(&mut self, pirq: Pirq, port: Port) {
-        if let Some(entry) = self.pirqs.get_mut(pirq.0 as usize) {
-            *entry = port;
-        }
-    }
+    /// The FIFO ABI was given up, and there may be readers that use it still.
+    pub fifo_is_leaving: bool,
 }
 
 /// What the engine keeps of a vCPU.
@@ -66,34 +44,44 @@ impl Vcpu {
         Self { virqs: [const { AtomicU32::new(0) }; NR_VIRQS as usize], poll: PollSlot::new() }
     }
 
-    /// The port that a VIRQ is bound to here. Stable under the domain's event lock.
+    /// The port that a VIRQ is bound to here.
     pub fn virq(&self, virq: Virq) -> Option<Port> {
-        let port = self.virqs.get(virq.0 as usize)?.load(Ordering::Relaxed);
-        (port != 0).then_some(Port(port))
+        self.virqs.get(virq.0 as usize).and_then(port_in)
     }
 
-    /// Sets a VIRQ's port, 0 for none; under the domain's event lock for writing.
+    /// Sets a VIRQ's port, 0 for none; under the domain's event lock.
     pub fn set_virq(&self, virq: Virq, port: Port) {
         if let Some(entry) = self.virqs.get(virq.0 as usize) {
-            entry.store(port.0, Ordering::Relaxed);
+            // Release pairs with the acquire in `port_in`: the port's record was filled before.
+            entry.store(port.0, Ordering::Release);
         }
     }
+}
+
+/// The port in an entry of a VIRQ or PIRQ table; 0 is none.
+fn port_in(entry: &AtomicU32) -> Option<Port> {
+    // Acquire pairs with the release of whoever sets the entry.
+    let port = entry.load(Ordering::Acquire);
+    (port != 0).then_some(Port(port))
 }
 
 /// A domain.
 #[derive(Debug)]
 pub(crate) struct Domain<P> {
     pub id: DomId,
-    pub config: DomainConfig,
-    pub vcpus: Box<[Vcpu]>,
-    pub channels: Channels,
-    pub event: RwLock<Events>,
-    /// What is shared with the guest, and how.
-    pub pages: RwLock<Pages<P>>,
+    /// The page with the vcpu_infos of the first vCPUs and, in the two-level ABI, the ports' bits.
+    pub shared_info: Published<Box<P>>,
+    /// What the FIFO ABI has; none while the domain is two-level.
+    pub fifo: Published<Box<Fifo<P>>>,
     /// How many vCPUs are in a poll.
     pub pollers: AtomicU32,
-    paused: AtomicBool,
     width: AtomicU8,
+    paused: AtomicBool,
+    pub vcpus: Box<[Vcpu]>,
+    pub event: Mutex<Events>,
+    pub config: DomainConfig,
+    pirqs: Once<Box<[AtomicU32]>>,
+    pub channels: Channels,
 }
 
 impl<P> Domain<P> {
@@ -101,9 +89,7 @@ impl<P> Domain<P> {
         if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
             return Err(OpError::Invalid);
         }
-        let mut vcpus = Vec::new();
-        vcpus.try_reserve_exact(config.vcpus as usize).map_err(|_| OpError::OutOfMemory)?;
-        vcpus.resize_with(config.vcpus as usize, Vcpu::new);
+        let vcpus = filled(config.vcpus as usize, Vcpu::new).ok_or(OpError::OutOfMemory)?;
         let channels = Channels::new();
         let mut events = Events::default();
         events.ports.grow(&channels)?;
@@ -113,14 +99,16 @@ impl<P> Domain<P> {
         }
         Ok(Self {
             id,
-            vcpus: vcpus.into_boxed_slice(),
-            channels,
-            event: RwLock::new(events),
-            pages: RwLock::new(Pages::default()),
+            shared_info: Published::new(None),
+            fifo: Published::new(None),
             pollers: AtomicU32::new(0),
-            paused: AtomicBool::new(false),
             width: AtomicU8::new(config.width as u8),
+            paused: AtomicBool::new(false),
+            vcpus,
+            event: Mutex::new(events),
             config,
+            pirqs: Once::new(),
+            channels,
         })
     }
 
@@ -142,12 +130,15 @@ impl<P> Domain<P> {
     }
 
     /// The width that the guest uses now.
+    #[inline]
     pub fn width(&self) -> Width {
         if self.width.load(Ordering::Relaxed) == Width::Bits32 as u8 { Width::Bits32 } else { Width::Bits64 }
     }
 
+    /// Changes the width, and waits until nobody uses the other one.
     pub fn set_width(&self, width: Width) {
         self.width.store(width as u8, Ordering::Relaxed);
+        wait_for_readers();
     }
 
     pub fn is_pv(&self) -> bool {
@@ -168,12 +159,42 @@ impl<P> Domain<P> {
         self.id == other.id || self.config.privileged || self.config.target == Some(other.id)
     }
 
+    /// The port of a PIRQ.
+    pub fn pirq(&self, pirq: Pirq) -> Option<Port> {
+        self.pirqs.get()?.get(pirq.0 as usize).and_then(port_in)
+    }
+
+    /// Makes the PIRQ table, the first time. Under the event lock.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn need_pirqs(&self) -> Result<(), OpError> {
+        if self.pirqs.get().is_none() {
+            let len = self.config.nr_pirqs as usize;
+            let table = filled(len, || AtomicU32::new(0)).ok_or(OpError::OutOfMemory)?;
+            let _ = self.pirqs.set(table);
+        }
+        Ok(())
+    }
+
+    /// Sets a PIRQ's port, 0 for none. Under the event lock.
+    pub fn set_pirq(&self, pirq: Pirq, port: Port) {
+        if let Some(entry) = self.pirqs.get().and_then(|pirqs| pirqs.get(pirq.0 as usize)) {
+            entry.store(port.0, Ordering::Release); // as in `set_virq`
+        }
+    }
+
     /// Opens an allocated port, with the priority that every port begins with.
     pub fn open(&self, port: Port, binding: Binding, vcpu: VcpuId) {
         if let Some(channel) = self.channels.get(port) {
             channel.set_target(QueueId { vcpu, priority: Priority::DEFAULT });
             channel.set(binding);
         }
+    }
+
+    /// How many ports the ABI in use has room for, port 0 included.
+    pub fn nr_ports(&self) -> u32 {
+        if self.fifo.is_some() { NR_CHANNELS } else { self.width().layout().nr_channels() }
     }
 }
 
@@ -186,10 +207,22 @@ impl<P: Page> Domain<P> {
         if events.dying {
             return Err(OpError::Dying);
         }
-        let pages = self.pages.read();
-        let highest = pages.nr_ports(self.width()) - 1;
+        self.release_quarantine(events);
+        let taken = self.take_lowest(events);
+        if taken != Err(OpError::NoSpace) || events.quarantine.is_empty() {
+            return taken;
+        }
+        // All that is left is in quarantine. The one case in which readers are waited for under a lock: a guest
+        // that has closed ports must not be told that there are none.
+        wait_for_readers();
+        self.release_quarantine(events);
+        self.take_lowest(events)
+    }
+
+    fn take_lowest(&self, events: &mut Events) -> Result<Port, OpError> {
+        let highest = self.nr_ports() - 1;
         let highest = self.config.max_port.map_or(highest, |max| max.min(highest));
-        events.ports.take_lowest(highest, &self.channels, |port| pages.is_busy(port))
+        events.ports.take_lowest(highest, &self.channels, |port| self.is_busy(port))
     }
 
     /// Frees a port's record and number. What is bound to it has been undone by the caller.
@@ -199,8 +232,42 @@ impl<P: Page> Domain<P> {
         }
         channel.set(Binding::FREE);
         channel.set_vcpu(VcpuId(0));
+        events.ports.count_closed();
+        // First the look, then the bit: who is not found by the look either has set the bit already, or sees
+        // that the port is closed.
+        let free_at_once = no_readers();
+        self.forget_event(port, channel);
+        if free_at_once {
+            events.ports.give_back(port);
+        } else {
+            events.quarantine.admit(port, &self.channels);
+        }
+        self.release_quarantine(events);
+    }
+
+    fn release_quarantine(&self, events: &mut Events) {
+        let Events { ports, quarantine, .. } = events;
+        quarantine.release(&self.channels, |port| {
+            if let Some(channel) = self.channels.get(port) {
+                self.forget_event(port, channel);
+            }
+            ports.give_back(port);
+        });
+    }
+
+    /// Takes back what was pending on a closed port, kept events included.
+    fn forget_event(&self, port: Port, channel: &Channel) {
         channel.take_saved();
-        self.clear_pending(port);
-        events.ports.give_back(port);
+        self.clear_pending(port, &enter());
+    }
+
+    /// Is the port on a queue still, though it may be closed? Then it must not be handed out: its next
+    /// owner's events would come on the old queue.
+    fn is_busy(&self, port: Port) -> bool {
+        self.fifo.is_some() && self.is_linked(port, &enter())
+    }
+
+    fn is_linked(&self, port: Port, guard: &Guard<'_>) -> bool {
+        self.fifo.load(guard).and_then(|fifo| fifo.peek(port)).is_some_and(|word| word.is_linked())
     }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use evtchn_abi::{DomId, EventWord, Port, VcpuId};
-use evtchn_sync::Page;
+use evtchn_sync::{Page, enter};
 
 use crate::channel::{Consumer, State};
 use crate::domain::Domain;
@@ -81,15 +81,14 @@ impl fmt::Display for DumpRow {
 }
 
 impl<H: Hooks> Engine<H> {
-    /// All ports of a domain that are not free, in ascending order, without port 0.
+    /// All ports of a domain that are not free, in ascending order, without port 0. Each is looked at on its own.
     ///
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn debug_dump(&self, domain: DomId) -> Result<Vec<DumpRow>, OpError> {
-        let domains = self.domains();
-        let domain = domains.get(domain)?;
-        let events = domain.event.read();
-        Ok((1..events.ports.valid()).filter_map(|port| row(domain, Port(port))).collect())
+        let domain = self.domain(domain)?;
+        let ports = (1..domain.channels.valid()).map(Port);
+        Ok(ports.filter_map(|port| row(&domain, port)).collect())
     }
 
     /// How many ports of a domain are in use, and how many of those the embedder consumes.
@@ -97,20 +96,21 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn ports_in_use(&self, domain: DomId) -> Result<(u32, u32), OpError> {
-        let domains = self.domains();
-        let events = domains.get(domain)?.event.read();
+        let domain = self.domain(domain)?;
+        let events = domain.event.lock();
         Ok((events.ports.active(), events.ports.xen()))
     }
 }
 
 fn row<P: Page>(domain: &Domain<P>, port: Port) -> Option<DumpRow> {
+    let guard = enter();
     let channel = domain.channels.get(port)?;
     let binding = channel.binding();
     (binding.state != State::Free).then(|| DumpRow {
         port,
-        pending: domain.is_pending(port),
-        masked: domain.is_masked(port),
-        link: domain.link(port, channel.vcpu()),
+        pending: domain.is_pending(port, &guard),
+        masked: domain.is_masked(port, &guard),
+        link: domain.link(port, channel.vcpu(), &guard),
         state: binding.state,
         vcpu: channel.vcpu(),
         consumer: binding.consumer,

@@ -2,14 +2,14 @@
 //! The engine, and the life of its domains.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use core::ops::Deref;
+use alloc::sync::Arc;
 
-use evtchn_abi::{DomId, NR_VIRQS, Port, Virq};
-use evtchn_sync::{Page, RwLock};
+use evtchn_abi::{DomId, Port};
+use evtchn_sync::{Guard, Mutex, Page, enter};
 
 use crate::config::{DomainConfig, Width};
 use crate::domain::Domain;
+use crate::domains::{Domains, Handlers, Named};
 use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::level::Level;
@@ -17,59 +17,16 @@ use crate::ops::close::Closer;
 
 /// The hypervisor's half of event channels: domains, their ports, and who may signal whom.
 ///
-/// All methods take `&self`; an engine is shared between threads. Which locks they take is in the
-/// module documentation of `locks`; hooks are called with none held.
+/// All methods take `&self`; an engine is shared between threads. What they lock is in the
+/// module documentation of `locks`; hooks are called with nothing held, but for those that say so.
 #[derive(Debug)]
 pub struct Engine<H: Hooks> {
     pub(crate) hooks: H,
     pub(crate) level: Level,
-    domains: RwLock<Domains<H::Page>>,
-}
-
-/// Which domains there are, and who handles global VIRQs.
-#[derive(Debug)]
-pub(crate) struct Domains<P> {
-    map: BTreeMap<DomId, Box<Domain<P>>>,
-    /// The domain that was made the handler of a VIRQ; by default the hardware domain is.
-    pub handlers: [Option<DomId>; NR_VIRQS as usize],
-    hardware: Option<DomId>,
-}
-
-impl<P> Domains<P> {
-    /// The domain with this very id.
-    ///
-    /// # Errors
-    /// ESRCH if there is none.
-    #[inline]
-    pub fn get(&self, id: DomId) -> Result<&Domain<P>, OpError> {
-        self.map.get(&id).map(Deref::deref).ok_or(OpError::NoDomain)
-    }
-
-    /// The domain that `caller` means by `id`: `DomId::SELF` is itself.
-    ///
-    /// # Errors
-    /// ESRCH if there is none.
-    pub fn named<'a>(&'a self, caller: &'a Domain<P>, id: DomId) -> Result<&'a Domain<P>, OpError> {
-        if id == DomId::SELF { Ok(caller) } else { self.get(id) }
-    }
-
-    /// The domain that gets this global VIRQ.
-    pub fn handler(&self, virq: Virq) -> Option<DomId> {
-        self.handlers.get(virq.0 as usize).copied().flatten().or(self.hardware)
-    }
-
-    /// All domains, in the order of their ids.
-    pub fn iter(&self) -> impl Iterator<Item = &Domain<P>> {
-        self.map.values().map(Deref::deref)
-    }
-
-    fn forget(&mut self, id: DomId) -> Option<Box<Domain<P>>> {
-        for handler in self.handlers.iter_mut().filter(|handler| **handler == Some(id)) {
-            *handler = None;
-        }
-        self.hardware = self.hardware.filter(|&hardware| hardware != id);
-        self.map.remove(&id)
-    }
+    pub(crate) handlers: Handlers,
+    pub(crate) domains: Domains<H::Page>,
+    /// See `locks`.
+    pub(crate) registry: Mutex<()>,
 }
 
 impl<H: Hooks> Engine<H> {
@@ -80,8 +37,7 @@ impl<H: Hooks> Engine<H> {
 
     /// An engine that answers like the given release of Xen.
     pub fn with_level(hooks: H, level: Level) -> Self {
-        let domains = Domains { map: BTreeMap::new(), handlers: [None; NR_VIRQS as usize], hardware: None };
-        Self { hooks, level, domains: RwLock::new(domains) }
+        Self { hooks, level, handlers: Handlers::new(), domains: Domains::new(), registry: Mutex::new(()) }
     }
 
     /// The embedder's side.
@@ -94,15 +50,29 @@ impl<H: Hooks> Engine<H> {
         self.level
     }
 
-    /// The domain table, for reading. Never held over a hook, nor taken twice by one thread.
+    /// The domain with this very id, for as long as the guard lives.
     #[inline]
-    pub(crate) fn domains(&self) -> impl Deref<Target = Domains<H::Page>> {
-        self.domains.read()
+    pub(crate) fn peek<'g>(
+        &'g self,
+        id: DomId,
+        guard: &'g Guard<'_>,
+    ) -> Result<&'g Domain<H::Page>, OpError> {
+        self.domains.get(id, guard)
     }
 
-    /// The domain table, with every operation kept out.
-    pub(crate) fn domains_exclusively(&self) -> impl core::ops::DerefMut<Target = Domains<H::Page>> {
-        self.domains.write()
+    /// The domain with this very id, to keep. It may die meanwhile.
+    pub(crate) fn domain(&self, id: DomId) -> Result<Arc<Domain<H::Page>>, OpError> {
+        self.domains.share(id, &enter())
+    }
+
+    /// The domain that `caller` means by `id`: `DomId::SELF` is itself.
+    pub(crate) fn named<'a>(
+        &self,
+        caller: &'a Domain<H::Page>,
+        id: DomId,
+    ) -> Result<Named<'a, H::Page>, OpError> {
+        let own = id == DomId::SELF || id == caller.id;
+        if own { Ok(Named::Own(caller)) } else { self.domain(id).map(Named::Other) }
     }
 
     /// Creates a domain, with no port in use and no shared_info yet.
@@ -110,21 +80,22 @@ impl<H: Hooks> Engine<H> {
     /// The first hardware domain becomes the default handler of global VIRQs.
     ///
     /// # Errors
-    /// EINVAL for a reserved id, or for no vCPUs or more than 65,536, EEXIST for an id in use, ENOMEM.
+    /// EINVAL for a reserved id, or for no vCPUs or more than 8,192, EEXIST for an id in use, ENOMEM.
     pub fn create_domain(&self, id: DomId, config: DomainConfig) -> Result<(), OpError> {
         if id >= DomId::FIRST_RESERVED {
             return Err(OpError::Invalid);
         }
         let hardware = config.hardware;
-        let domain = Box::new(Domain::new(id, config)?);
-        let mut domains = self.domains_exclusively();
-        if domains.map.contains_key(&id) {
+        let domain = Arc::new(Domain::new(id, config)?);
+        let _registry = self.registry.lock();
+        let entry = self.domains.need(id)?;
+        if entry.is_some() {
             return Err(OpError::DomainExists);
         }
-        domains.map.insert(id, domain);
         if hardware {
-            domains.hardware.get_or_insert(id);
+            self.handlers.offer_hardware(id);
         }
+        drop(entry.replace(Some(domain))); // there was none
         Ok(())
     }
 
@@ -132,42 +103,43 @@ impl<H: Hooks> Engine<H> {
     ///
     /// Peers are left unbound, naming the dead id, and get no event. VIRQs that the domain handled go
     /// back to the default handler. While this runs the domain exists but gets no new ports (EINVAL).
-    /// Returns the shared_info page; those of the FIFO ABI are dropped.
+    /// Returns the shared_info page; those of the FIFO ABI are dropped. When this returns no thread uses
+    /// any of them.
     ///
     /// # Errors
     /// ESRCH if there is no such domain, or it is being destroyed already.
     pub fn destroy_domain(&self, id: DomId) -> Result<Option<H::Page>, OpError> {
-        self.mark_dying(id)?;
+        let domain = self.domain(id)?;
+        mark_dying(&domain)?;
         let mut from = Port(u32::MAX);
-        while let Some(port) = self.close_one_below(id, from)? {
+        while let Some(port) = self.close_one_below(&domain, from) {
             from = Port(port.0 - 1);
         }
-        let domain = self.domains_exclusively().forget(id);
-        Ok(domain.and_then(|domain| domain.pages.into_inner().shared_info))
+        self.unregister(id);
+        drop(domain.fifo.replace(None));
+        Ok(domain.shared_info.replace(None).wait().map(|page| *page))
     }
 
-    fn mark_dying(&self, id: DomId) -> Result<(), OpError> {
-        let domains = self.domains();
-        let mut events = domains.get(id)?.event.write();
-        if events.dying {
-            return Err(OpError::NoDomain);
-        }
-        events.dying = true;
-        Ok(())
+    /// Takes a domain out of the table and its offices.
+    fn unregister(&self, id: DomId) {
+        let retired = {
+            let _registry = self.registry.lock();
+            self.handlers.forget(id);
+            self.domains.entry(id).map(|entry| entry.replace(None))
+        };
+        drop(retired); // waits for readers, without the lock
     }
 
     /// Closes the highest open port up to `from`, and returns it; `None` at port 0.
-    fn close_one_below(&self, id: DomId, from: Port) -> Result<Option<Port>, OpError> {
-        let domains = self.domains();
-        let domain = domains.get(id)?;
-        let highest = domain.event.read().ports.previous_taken(from);
-        let Some(port) = highest.filter(|&port| port != Port(0)) else { return Ok(None) };
+    fn close_one_below(&self, domain: &Domain<H::Page>, from: Port) -> Option<Port> {
+        let highest = domain.event.lock().ports.previous_taken(from);
+        let port = highest.filter(|&port| port != Port(0))?;
         // A port that its peer re-binds at this moment is refused once; it cannot be twice, as no
         // new ports are made. It must be closed, so try again.
-        while domain.event.read().ports.next_taken(port) == Some(port) {
-            let _ = self.close_port(&domains, domain, port, Closer::Xen);
+        while domain.channel(port).is_ok_and(|channel| channel.state().in_use()) {
+            let _ = self.close_port(domain, port, Closer::Xen);
         }
-        Ok(Some(port))
+        Some(port)
     }
 
     /// Says whether the toolstack has paused the domain. Others may only be reset while paused.
@@ -175,13 +147,13 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn set_paused(&self, id: DomId, paused: bool) -> Result<(), OpError> {
-        self.domains().get(id).map(|domain| domain.set_paused(paused))
+        self.peek(id, &enter()).map(|domain| domain.set_paused(paused))
     }
 
     /// Is there a domain with this id?
     #[must_use]
     pub fn domain_exists(&self, id: DomId) -> bool {
-        self.domains().get(id).is_ok()
+        self.peek(id, &enter()).is_ok()
     }
 
     /// Sets, moves or takes away a domain's shared_info, and returns the page that it was.
@@ -195,9 +167,8 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn set_shared_info(&self, id: DomId, page: Option<H::Page>) -> Result<Option<H::Page>, OpError> {
-        let domains = self.domains();
-        let mut pages = domains.get(id)?.pages.write();
-        Ok(core::mem::replace(&mut pages.shared_info, page))
+        let domain = self.domain(id)?;
+        Ok(domain.shared_info.replace(page.map(Box::new)).wait().map(|page| *page))
     }
 
     /// Changes the width of a domain's layout, as an HVM guest does that changes its mode.
@@ -207,12 +178,19 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn set_width(&self, id: DomId, width: Width) -> Result<(), OpError> {
-        let domains = self.domains();
-        let domain = domains.get(id)?;
-        let _no_operation = domain.event.write();
-        domain.set_width(width);
+        self.domain(id)?.set_width(width);
         Ok(())
     }
+}
+
+/// From now on the domain gets no new ports.
+fn mark_dying<P>(domain: &Domain<P>) -> Result<(), OpError> {
+    let mut events = domain.event.lock();
+    if events.dying {
+        return Err(OpError::NoDomain);
+    }
+    events.dying = true;
+    Ok(())
 }
 
 const _: () = {

@@ -41,10 +41,10 @@ pub enum Observed {
         domain: DomId,
         /// The port.
         port: Port,
-        /// The vCPU that is told.
-        vcpu: VcpuId,
         /// Did the pending bit go from 0 to 1? If not, the event was merged into an earlier one.
         fresh: bool,
+        /// The vCPU that gets an upcall for it; none if it has one already, or the port is masked.
+        upcall: Option<VcpuId>,
     },
 }
 
@@ -62,7 +62,7 @@ pub enum PirqRefused {
 
 /// The embedder's side of an [`Engine`](crate::Engine).
 ///
-/// Unless it says otherwise, a hook is called after the engine has dropped all its locks, on the
+/// Unless it says otherwise, a hook is called when the engine holds nothing, on the
 /// thread that called the engine, and may call the engine again. It may be called by several threads
 /// at once.
 pub trait Hooks: Send + Sync {

@@ -79,11 +79,13 @@
 
 extern crate alloc;
 
+mod caller;
 mod channel;
 mod config;
 mod consumer;
 mod deliver;
 mod domain;
+mod domains;
 mod dump;
 mod engine;
 mod error;
@@ -96,6 +98,7 @@ mod ops;
 mod pirq;
 mod poll;
 mod ports;
+mod quarantine;
 mod raw;
 mod send;
 mod table;
@@ -105,6 +108,7 @@ mod validate;
 mod vcpu_info;
 mod virq;
 
+pub use caller::Caller;
 pub use channel::{Consumer, State};
 pub use config::{DomainConfig, DomainKind, Width};
 pub use dump::{DumpRow, Link};

@@ -2,6 +2,7 @@
 //! Raising physical interrupts.
 
 use evtchn_abi::{DomId, Pirq};
+use evtchn_sync::enter;
 
 use crate::engine::Engine;
 use crate::error::OpError;
@@ -14,12 +15,9 @@ impl<H: Hooks> Engine<H> {
     /// ESRCH if there is no such domain.
     pub fn raise_pirq(&self, domain: DomId, pirq: Pirq) -> Result<bool, OpError> {
         let effect = {
-            let domains = self.domains();
-            let domain = domains.get(domain)?;
-            let events = domain.event.read();
-            let port = events.pirq(pirq);
-            let bound = port.and_then(|port| Some((port, domain.channel(port).ok()?)));
-            bound.map(|(port, channel)| domain.raise(port, channel))
+            let guard = enter();
+            let domain = self.peek(domain, &guard)?;
+            domain.pirq(pirq).map(|port| domain.raise(port, &guard))
         };
         Ok(self.fire_if_bound(effect))
     }

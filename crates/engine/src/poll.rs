@@ -4,11 +4,10 @@
 //! The engine does not sleep. It says whether the vCPU should, and calls
 //! [`Hooks::wake_poller`] when the poll is over.
 
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::SeqCst;
-
 use evtchn_abi::{DomId, Port, SCHEDOP_POLL_MAX_PORTS, VcpuId};
-use evtchn_sync::Page;
+use evtchn_sync::atomic::AtomicU64;
+use evtchn_sync::atomic::Ordering::SeqCst;
+use evtchn_sync::{Guard, Page, enter};
 
 use crate::config::DomainKind;
 use crate::domain::Domain;
@@ -91,12 +90,11 @@ impl<P: Page> Domain<P> {
     ///
     /// # Errors
     /// EINVAL if the guest may not use it.
-    fn poll_port(&self, port: Port) -> Result<bool, OpError> {
-        let _events = self.event.read();
+    fn poll_port(&self, port: Port, guard: &Guard<'_>) -> Result<bool, OpError> {
         if !self.channel(port)?.binding().usable() {
             return Err(OpError::WrongState);
         }
-        Ok(self.is_pending(port))
+        Ok(self.is_pending(port, guard))
     }
 }
 
@@ -126,15 +124,15 @@ impl<H: Hooks> Engine<H> {
     /// that does not exist.
     pub fn sched_poll(&self, caller: DomId, vcpu: VcpuId, ports: &[Port]) -> Result<PollOutcome, OpError> {
         let count = u32::try_from(ports.len()).map_err(|_| OpError::Invalid)?;
-        self.sched_poll_with(caller, vcpu, count, |index| {
+        self.sched_poll_by(&*self.domain(caller)?, vcpu, count, |index| {
             ports.get(index as usize).copied().ok_or(OpError::Fault)
         })
     }
 
     /// As `sched_poll`, with the ports read one at a time.
-    pub(crate) fn sched_poll_with(
+    pub(crate) fn sched_poll_by(
         &self,
-        caller: DomId,
+        caller: &Domain<H::Page>,
         vcpu: VcpuId,
         count: u32,
         port: impl FnMut(u32) -> Result<Port, OpError>,
@@ -142,70 +140,64 @@ impl<H: Hooks> Engine<H> {
         if count > SCHEDOP_POLL_MAX_PORTS {
             return Err(OpError::Invalid);
         }
-        self.domains().get(caller)?.begin_poll(vcpu)?;
+        caller.begin_poll(vcpu)?;
         let result = self.poll_ports(caller, vcpu, count, port);
         if result != Ok(PollOutcome::Sleep) {
-            self.finish_poll(caller, vcpu);
+            caller.end_poll(vcpu);
         }
         result
     }
 
     fn poll_ports(
         &self,
-        caller: DomId,
+        caller: &Domain<H::Page>,
         vcpu: VcpuId,
         count: u32,
         mut port: impl FnMut(u32) -> Result<Port, OpError>,
     ) -> Result<PollOutcome, OpError> {
-        if self.upcall_is_deliverable(caller, vcpu)? {
+        if self.upcall_is_deliverable(caller, vcpu) {
             return Ok(PollOutcome::Ready);
         }
         let mut single = None;
         for index in 0..count {
-            let port = port(index)?; // may enter the embedder: no lock is held
-            if self.domains().get(caller)?.poll_port(port)? {
+            let port = port(index)?; // may enter the embedder: nothing is held
+            if caller.poll_port(port, &enter())? {
                 return Ok(PollOutcome::Ready);
             }
             single = (count == 1).then_some(port);
         }
-        let asleep = self.domains().get(caller)?.narrow_poll(vcpu, single)?;
+        let asleep = caller.narrow_poll(vcpu, single)?;
         Ok(if asleep { PollOutcome::Sleep } else { PollOutcome::Ready })
     }
 
     /// Would an upcall enter this vCPU at once?
-    fn upcall_is_deliverable(&self, caller: DomId, vcpu: VcpuId) -> Result<bool, OpError> {
-        let (kind, (pending, masked)) = {
-            let domains = self.domains();
-            let domain = domains.get(caller)?;
-            (domain.config.kind, domain.upcall_state(vcpu))
-        };
-        Ok(pending
-            && match kind {
+    fn upcall_is_deliverable(&self, caller: &Domain<H::Page>, vcpu: VcpuId) -> bool {
+        let (pending, masked) = caller.upcall_state(vcpu, &enter());
+        pending
+            && match caller.config.kind {
                 DomainKind::Pv => !masked,
-                DomainKind::Hvm => self.hooks.accepts_upcall(caller, vcpu),
-            })
+                DomainKind::Hvm => self.hooks.accepts_upcall(caller.id, vcpu),
+            }
     }
 
     /// Ends a poll: the vCPU woke up, whatever woke it. Returns whether it was still polling.
     pub fn finish_poll(&self, domain: DomId, vcpu: VcpuId) -> bool {
-        self.domains().get(domain).is_ok_and(|domain| domain.end_poll(vcpu))
+        self.peek(domain, &enter()).is_ok_and(|domain| domain.end_poll(vcpu))
     }
 
     /// Is the vCPU in a poll that nothing has ended yet?
     #[must_use]
     pub fn is_polling(&self, domain: DomId, vcpu: VcpuId) -> bool {
-        let domains = self.domains();
-        domains.get(domain).is_ok_and(|domain| domain.vcpu(vcpu).is_ok_and(|vcpu| vcpu.poll.is_polling()))
+        let guard = enter();
+        let domain = self.peek(domain, &guard);
+        domain.is_ok_and(|domain| domain.vcpu(vcpu).is_ok_and(|vcpu| vcpu.poll.is_polling()))
     }
 
-    /// Ends the polls that an event on `port` ends. No lock may be held.
+    /// Ends the polls that an event on `port` ends. The caller is no reader and holds no lock.
     pub(crate) fn wake_pollers(&self, domain: DomId, port: Port) {
         let mut from = 0;
         loop {
-            let next = {
-                let domains = self.domains();
-                domains.get(domain).ok().and_then(|domain| domain.end_one_poll(from, port))
-            };
+            let next = self.peek(domain, &enter()).ok().and_then(|domain| domain.end_one_poll(from, port));
             let Some(vcpu) = next else { return };
             self.hooks.wake_poller(domain, vcpu);
             from = vcpu.0 + 1;

@@ -50,7 +50,7 @@ impl Ports {
         if bucket.is_multiple_of(64) {
             self.summaries.try_reserve(1).map_err(|_| OpError::OutOfMemory)?;
         }
-        channels.add_bucket(self.valid() / BUCKET)?;
+        channels.add_bucket()?;
         if bucket.is_multiple_of(64) {
             self.summaries.push(0);
         }
@@ -94,14 +94,24 @@ impl Ports {
         self.take(Port(0));
     }
 
-    /// Gives a port back.
+    /// Counts a port as closed, whose number is to be given back sooner or later.
+    pub fn count_closed(&mut self) {
+        self.active = self.active.saturating_sub(1);
+    }
+
+    /// Gives back a port that was taken but not opened.
+    pub fn undo_take(&mut self, port: Port) {
+        self.count_closed();
+        self.give_back(port);
+    }
+
+    /// Makes a closed port's number free.
     pub fn give_back(&mut self, port: Port) {
         let leaf = (port.0 / BUCKET) as usize;
         if let Some(word) = self.leaves.get_mut(leaf) {
             *word |= 1 << (port.0 % BUCKET);
             self.summaries[leaf / 64] |= 1 << (leaf % 64);
             self.root |= 1 << (leaf / 64);
-            self.active = self.active.saturating_sub(1);
         }
     }
 
@@ -160,6 +170,11 @@ impl Ports {
         }
     }
 
+    /// How many numbers are not free, port 0 included.
+    pub fn taken(&self) -> u32 {
+        self.leaves.iter().map(|word| word.count_zeros()).sum()
+    }
+
     /// Is this port free, as far as the numbers know?
     pub fn is_free(&self, port: Port) -> bool {
         let word = self.leaves.get((port.0 / BUCKET) as usize);
@@ -188,8 +203,8 @@ mod tests {
         for expected in 1..=200 {
             assert_eq!(ports.take_lowest(1000, &channels, |_| false), Ok(Port(expected)));
         }
-        ports.give_back(Port(150));
-        ports.give_back(Port(7));
+        ports.undo_take(Port(150));
+        ports.undo_take(Port(7));
         assert_eq!(ports.take_lowest(1000, &channels, |_| false), Ok(Port(7)));
         assert_eq!(ports.take_lowest(1000, &channels, |_| false), Ok(Port(150)));
         assert_eq!(ports.take_lowest(1000, &channels, |_| false), Ok(Port(201)));
@@ -215,7 +230,7 @@ mod tests {
         }
         assert_eq!(ports.take_lowest(u32::MAX, &channels, |_| false), Err(OpError::NoSpace));
         for port in (1..131_072).rev() {
-            ports.give_back(Port(port));
+            ports.undo_take(Port(port));
         }
         assert_eq!(ports.active(), 0);
         assert_eq!(ports.take_lowest(u32::MAX, &channels, |_| false), Ok(Port(1)));

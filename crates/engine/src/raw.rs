@@ -12,6 +12,7 @@ use evtchn_abi::args::{
 use evtchn_abi::{CStruct, DomId, Errno, Hypercall, Op, Port, SchedOp, VcpuId};
 
 use crate::config::Width;
+use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
@@ -43,7 +44,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn of(result: Result<(), OpError>) -> Self {
+    pub(crate) fn of(result: Result<(), OpError>) -> Self {
         Self::Done(result.map_or_else(|error| error.errno().negated(), |()| 0))
     }
 }
@@ -52,9 +53,22 @@ impl<H: Hooks> Engine<H> {
     /// Any hypercall, by its number.
     ///
     /// Takes `event_channel_op`, its compat form, and `SCHEDOP_poll`. All else is [`Outcome::NotMine`].
+    ///
+    /// A thread that calls often, such as a vCPU's, does so by a [`Caller`](crate::Caller).
     pub fn hypercall<M: GuestMemory + ?Sized>(
         &self,
         caller: DomId,
+        vcpu: VcpuId,
+        number: u64,
+        args: [u64; 5],
+        memory: &mut M,
+    ) -> Outcome {
+        self.for_domain(caller, |caller| self.hypercall_by(caller, vcpu, number, args, memory))
+    }
+
+    pub(crate) fn hypercall_by<M: GuestMemory + ?Sized>(
+        &self,
+        caller: &Domain<H::Page>,
         vcpu: VcpuId,
         number: u64,
         args: [u64; 5],
@@ -64,8 +78,8 @@ impl<H: Hooks> Engine<H> {
         #[allow(clippy::cast_possible_truncation)] // commands are C ints: the upper half is ignored
         let command = first as u32;
         match Hypercall(number) {
-            Hypercall::EVENT_CHANNEL_OP => self.event_channel_op(caller, command, second, memory),
-            Hypercall::EVENT_CHANNEL_OP_COMPAT => self.event_channel_op_compat(caller, first, memory),
+            Hypercall::EVENT_CHANNEL_OP => self.event_channel_op_by(caller, command, second, memory),
+            Hypercall::EVENT_CHANNEL_OP_COMPAT => self.compat_by(caller, first, memory),
             Hypercall::SCHED_OP if SchedOp(command) == SchedOp::POLL => {
                 self.sched_op_poll(caller, vcpu, second, memory)
             }
@@ -83,11 +97,7 @@ impl<H: Hooks> Engine<H> {
         arg: u64,
         memory: &mut M,
     ) -> Outcome {
-        match Op(command) {
-            Op::RESET => self.raw_reset(arg, memory, |dom| self.reset(caller, dom)),
-            Op::RESET_CONT => self.raw_reset(arg, memory, |dom| self.reset_cont(caller, dom)),
-            op => Outcome::of(self.raw_op(caller, op, arg, memory)),
-        }
+        self.for_domain(caller, |caller| self.event_channel_op_by(caller, command, arg, memory))
     }
 
     /// `event_channel_op_compat` (hypercall 16): the address of a command with its argument.
@@ -99,7 +109,34 @@ impl<H: Hooks> Engine<H> {
         arg: u64,
         memory: &mut M,
     ) -> Outcome {
-        if !self.domains().get(caller).is_ok_and(|domain| domain.is_pv()) {
+        self.for_domain(caller, |caller| self.compat_by(caller, arg, memory))
+    }
+
+    fn for_domain(&self, caller: DomId, call: impl FnOnce(&Domain<H::Page>) -> Outcome) -> Outcome {
+        self.domain(caller).map_or_else(|error| Outcome::of(Err(error)), |caller| call(&caller))
+    }
+
+    pub(crate) fn event_channel_op_by<M: GuestMemory + ?Sized>(
+        &self,
+        caller: &Domain<H::Page>,
+        command: u32,
+        arg: u64,
+        memory: &mut M,
+    ) -> Outcome {
+        match Op(command) {
+            Op::RESET => self.raw_reset(caller, arg, memory, false),
+            Op::RESET_CONT => self.raw_reset(caller, arg, memory, true),
+            op => Outcome::of(self.raw_op(caller, op, arg, memory)),
+        }
+    }
+
+    fn compat_by<M: GuestMemory + ?Sized>(
+        &self,
+        caller: &Domain<H::Page>,
+        arg: u64,
+        memory: &mut M,
+    ) -> Outcome {
+        if !caller.is_pv() {
             return Outcome::Done(Errno::ENOSYS.negated());
         }
         let Ok(op) = copy_in::<EvtchnOp, M>(memory, arg) else {
@@ -109,55 +146,55 @@ impl<H: Hooks> Engine<H> {
             return Outcome::Done(Errno::ENOSYS.negated());
         }
         // The union begins after the command. A wrapped address was refused by the read above.
-        self.event_channel_op(caller, op.cmd.0, arg.wrapping_add(4), memory)
+        self.event_channel_op_by(caller, op.cmd.0, arg.wrapping_add(4), memory)
     }
 
     fn raw_op<M: GuestMemory + ?Sized>(
         &self,
-        caller: DomId,
+        caller: &Domain<H::Page>,
         op: Op,
         arg: u64,
         memory: &mut M,
     ) -> Result<(), OpError> {
         match op {
-            Op::SEND => with(memory, arg, |a: Send| self.send(caller, a.port)),
-            Op::UNMASK => with(memory, arg, |a: Unmask| self.unmask(caller, a.port)),
-            Op::CLOSE => with(memory, arg, |a: Close| self.close(caller, a.port)),
-            Op::BIND_VCPU => with(memory, arg, |a: BindVcpu| self.bind_vcpu(caller, a.port, a.vcpu)),
+            Op::SEND => with(memory, arg, |a: Send| self.send_by(caller, a.port)),
+            Op::UNMASK => with(memory, arg, |a: Unmask| self.unmask_by(caller, a.port)),
+            Op::CLOSE => with(memory, arg, |a: Close| self.close_by(caller, a.port)),
+            Op::BIND_VCPU => with(memory, arg, |a: BindVcpu| self.bind_vcpu_by(caller, a.port, a.vcpu)),
             Op::ALLOC_UNBOUND => update(memory, arg, |a: &mut AllocUnbound| {
-                a.port = self.alloc_unbound(caller, a.dom, a.remote_dom)?;
+                a.port = self.alloc_unbound_by(caller, a.dom, a.remote_dom)?;
                 Ok(())
             }),
             Op::BIND_INTERDOMAIN => update(memory, arg, |a: &mut BindInterdomain| {
-                a.local_port = self.bind_interdomain(caller, a.remote_dom, a.remote_port)?;
+                a.local_port = self.bind_interdomain_by(caller, a.remote_dom, a.remote_port)?;
                 Ok(())
             }),
             Op::BIND_VIRQ => update(memory, arg, |a: &mut BindVirq| {
-                a.port = self.bind_virq(caller, a.virq, a.vcpu)?;
+                a.port = self.bind_virq_by(caller, a.virq, a.vcpu)?;
                 Ok(())
             }),
             Op::BIND_PIRQ => update(memory, arg, |a: &mut BindPirq| {
-                a.port = self.bind_pirq(caller, a.pirq, a.flags)?;
+                a.port = self.bind_pirq_by(caller, a.pirq, a.flags)?;
                 Ok(())
             }),
             Op::BIND_IPI => update(memory, arg, |a: &mut BindIpi| {
-                a.port = self.bind_ipi(caller, a.vcpu)?;
+                a.port = self.bind_ipi_by(caller, a.vcpu)?;
                 Ok(())
             }),
             Op::STATUS => update(memory, arg, |a: &mut Status| {
-                let status = self.status(caller, a.dom, a.port)?;
+                let status = self.status_by(caller, a.dom, a.port)?;
                 a.set_kind(status.kind);
                 a.vcpu = status.vcpu;
                 Ok(())
             }),
             Op::INIT_CONTROL => update(memory, arg, |a: &mut InitControl| {
-                self.init_control(caller, a.vcpu, a.control_gfn, a.offset)?;
+                self.init_control_by(caller, a.vcpu, a.control_gfn, a.offset)?;
                 a.link_bits = LINK_BITS;
                 Ok(())
             }),
-            Op::EXPAND_ARRAY => with(memory, arg, |a: ExpandArray| self.expand_array(caller, a.array_gfn)),
+            Op::EXPAND_ARRAY => with(memory, arg, |a: ExpandArray| self.expand_array_by(caller, a.array_gfn)),
             Op::SET_PRIORITY => {
-                with(memory, arg, |a: SetPriority| self.set_priority(caller, a.port, a.priority))
+                with(memory, arg, |a: SetPriority| self.set_priority_by(caller, a.port, a.priority))
             }
             _ => Err(OpError::NotImplemented),
         }
@@ -165,11 +202,12 @@ impl<H: Hooks> Engine<H> {
 
     fn raw_reset<M: GuestMemory + ?Sized>(
         &self,
+        caller: &Domain<H::Page>,
         arg: u64,
         memory: &mut M,
-        reset: impl FnOnce(DomId) -> Result<ResetOutcome, OpError>,
+        resume: bool,
     ) -> Outcome {
-        match copy_in::<Reset, M>(memory, arg).and_then(|a| reset(a.dom)) {
+        match copy_in::<Reset, M>(memory, arg).and_then(|a| self.reset_by(caller, a.dom, resume)) {
             Ok(ResetOutcome::Again) => Outcome::Again,
             Ok(ResetOutcome::Done) => Outcome::of(Ok(())),
             Err(error) => Outcome::of(Err(error)),
@@ -178,16 +216,16 @@ impl<H: Hooks> Engine<H> {
 
     fn sched_op_poll<M: GuestMemory + ?Sized>(
         &self,
-        caller: DomId,
+        caller: &Domain<H::Page>,
         vcpu: VcpuId,
         arg: u64,
         memory: &mut M,
     ) -> Outcome {
-        let poll = match self.copy_in_poll(caller, arg, memory) {
+        let poll = match copy_in_poll(caller.width(), arg, memory) {
             Ok(poll) => poll,
             Err(error) => return Outcome::of(Err(error)),
         };
-        let outcome = self.sched_poll_with(caller, vcpu, poll.nr_ports, |index| {
+        let outcome = self.sched_poll_by(caller, vcpu, poll.nr_ports, |index| {
             let address = poll.ports.checked_add(u64::from(index) * 4).ok_or(OpError::Fault)?;
             let mut bytes = [0; 4];
             memory.read(address, &mut bytes)?;
@@ -201,18 +239,16 @@ impl<H: Hooks> Engine<H> {
             Err(error) => Outcome::of(Err(error)),
         }
     }
+}
 
-    fn copy_in_poll<M: GuestMemory + ?Sized>(
-        &self,
-        caller: DomId,
-        arg: u64,
-        memory: &mut M,
-    ) -> Result<SchedPoll, OpError> {
-        let width = self.domains().get(caller)?.width();
-        match width {
-            Width::Bits64 => copy_in(memory, arg),
-            Width::Bits32 => copy_in::<SchedPoll32, M>(memory, arg).map(SchedPoll::from),
-        }
+fn copy_in_poll<M: GuestMemory + ?Sized>(
+    width: Width,
+    arg: u64,
+    memory: &mut M,
+) -> Result<SchedPoll, OpError> {
+    match width {
+        Width::Bits64 => copy_in(memory, arg),
+        Width::Bits32 => copy_in::<SchedPoll32, M>(memory, arg).map(SchedPoll::from),
     }
 }
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `EVTCHNOP_send`: the one operation that must be fast.
 //!
-//! What is locked today: the domain table and the sender's event lock, both for reading, and the
-//! receiver's page lock for reading. Nothing is allocated. Holding the sender's event lock keeps the
-//! receiver's channel as it is, because changing an interdomain channel takes both domains' locks.
+//! It takes no lock and allocates nothing: its thread becomes a reader, reads the sender's binding, and raises
+//! the port that it names. A port that was closed meanwhile is not handed out again before the reader is gone.
 
 use evtchn_abi::{DomId, Op, Port};
+use evtchn_sync::{Guard, enter};
 
-use crate::channel::State;
+use crate::channel::Route;
 use crate::deliver::Effect;
 use crate::domain::Domain;
-use crate::engine::{Domains, Engine};
+use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
 
@@ -24,41 +24,59 @@ impl<H: Hooks> Engine<H> {
     /// EINVAL if there is no such port, it is not interdomain, unbound or IPI, or it belongs to Xen.
     #[inline]
     pub fn send(&self, caller: DomId, port: Port) -> Result<(), OpError> {
-        let effect = self.send_effect(caller, port);
+        let effect = {
+            let guard = enter();
+            self.peek(caller, &guard).and_then(|caller| self.send_effect(caller, port, &guard))
+        };
+        self.sent(caller, port, effect)
+    }
+
+    pub(crate) fn send_by(&self, caller: &Domain<H::Page>, port: Port) -> Result<(), OpError> {
+        let effect = self.send_effect(caller, port, &enter());
+        self.sent(caller.id, port, effect)
+    }
+
+    /// Does what the reader that has sent could not do.
+    #[inline]
+    pub(crate) fn sent(
+        &self,
+        caller: DomId,
+        port: Port,
+        effect: Result<Effect, OpError>,
+    ) -> Result<(), OpError> {
         let result = effect.map(|effect| self.fire(effect));
         self.observed(caller, Op::SEND, port, result)
     }
 
     #[inline]
-    fn send_effect(&self, caller: DomId, port: Port) -> Result<Effect, OpError> {
-        let domains = self.domains();
-        let sender = domains.get(caller)?;
-        let _keeps_the_binding = sender.event.read();
+    pub(crate) fn send_effect(
+        &self,
+        sender: &Domain<H::Page>,
+        port: Port,
+        guard: &Guard<'_>,
+    ) -> Result<Effect, OpError> {
         let channel = sender.channel(port)?;
-        let binding = channel.binding();
-        if binding.consumer.is_some() {
-            return Err(OpError::XenOwned);
-        }
-        match binding.state {
-            State::Interdomain { remote, port } => signal(&domains, remote, port),
-            State::Ipi => Ok(sender.raise(port, channel)),
-            State::Unbound { .. } => Ok(Effect::None),
-            State::Free | State::Reserved | State::Virq(_) | State::Pirq(_) => Err(OpError::WrongState),
+        match channel.route()? {
+            Route::Peer(remote, port) => Ok(self.peek(remote, guard)?.raise(port, guard)),
+            Route::Itself => Ok(sender.raise(port, guard)),
+            Route::Nobody => Ok(Effect::None),
+            Route::Consumer(remote, port) => Ok(self.consumer_effect(remote, port, guard)),
         }
     }
-}
 
-/// Raises the far end of an interdomain channel, whose near end's domain is locked.
-#[inline]
-pub(crate) fn signal<P: evtchn_sync::Page>(
-    domains: &Domains<P>,
-    remote: DomId,
-    port: Port,
-) -> Result<Effect, OpError> {
-    let receiver: &Domain<P> = domains.get(remote)?;
-    let channel = receiver.channel(port)?;
-    Ok(match channel.binding().consumer {
-        Some(consumer) => Effect::Consumer(consumer, remote, channel.vcpu(), port),
-        None => receiver.raise(port, channel),
-    })
+    /// Calls the consumer at the far end of a channel.
+    fn consumer_effect(&self, remote: DomId, port: Port, guard: &Guard<'_>) -> Effect {
+        let far = self.peek(remote, guard).and_then(|domain| domain.channel(port));
+        let consumer = far.ok().and_then(|far| Some((far.binding().consumer?, far.vcpu())));
+        consumer.map_or(Effect::None, |(consumer, vcpu)| Effect::Consumer(consumer, remote, vcpu, port))
+    }
+
+    /// Signals the far end of a channel on behalf of the consumer at the near end.
+    pub(crate) fn route_effect(&self, route: Option<Route>, guard: &Guard<'_>) -> Result<Effect, OpError> {
+        match route {
+            Some(Route::Peer(remote, port)) => Ok(self.peek(remote, guard)?.raise(port, guard)),
+            Some(Route::Consumer(remote, port)) => Ok(self.consumer_effect(remote, port, guard)),
+            Some(Route::Itself | Route::Nobody) | None => Ok(Effect::None),
+        }
+    }
 }

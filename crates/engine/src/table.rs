@@ -1,72 +1,79 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A domain's channel records, readable without a lock.
 //!
-//! Records are made in buckets of 64 and live as long as their domain. The end of the last bucket is
-//! visible to guests: a port is *valid* if its record exists, and listing tools stop at the first
-//! port that is not.
+//! Records are allocated in chunks, and *exist* in buckets of 64: the end of the last bucket is visible to
+//! guests. A port is *valid* if its record exists, and listing tools stop at the first port that is not. Records
+//! live as long as their domain.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use evtchn_abi::Port;
-use spin::Once;
+use evtchn_sync::Once;
+use evtchn_sync::atomic::AtomicU32;
+use evtchn_sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::channel::Channel;
 use crate::error::OpError;
 
-/// Records in a bucket.
+/// Ports become valid in multiples of this.
 pub(crate) const BUCKET: u32 = 64;
-const BUCKETS_PER_GROUP: usize = 64;
-const GROUPS: usize = 32;
+/// Records in an allocation: few enough for a domain without work, enough for few allocations.
+const CHUNK: usize = 512;
+const CHUNKS: usize = 256;
 
 /// One more than the highest port any domain can have, whatever its ABI.
-#[cfg(test)]
-pub(crate) const MAX_PORTS: u32 = BUCKET * 64 * 32;
-
-type Bucket = Box<[Channel]>;
-type Group = Box<[Once<Bucket>]>;
+pub(crate) const MAX_PORTS: u32 = 1 << 17;
+const _: () = assert!(CHUNK * CHUNKS == MAX_PORTS as usize);
 
 /// The records.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    groups: [Once<Group>; GROUPS],
+    valid: AtomicU32,
+    chunks: [Once<Box<[Channel; CHUNK]>>; CHUNKS],
 }
 
 impl Channels {
-    pub const fn new() -> Self {
-        Self { groups: [const { Once::new() }; GROUPS] }
+    pub fn new() -> Self {
+        Self { valid: AtomicU32::new(0), chunks: [const { Once::new() }; CHUNKS] }
+    }
+
+    /// Ports below this are valid.
+    pub fn valid(&self) -> u32 {
+        // Acquire pairs with `add_bucket`: whoever sees a port as valid sees its record.
+        self.valid.load(Acquire)
     }
 
     /// The port's record, if it exists.
     #[inline]
     pub fn get(&self, port: Port) -> Option<&Channel> {
-        let bucket = (port.0 / BUCKET) as usize;
-        let group = self.groups.get(bucket / BUCKETS_PER_GROUP)?.get()?;
-        group.get(bucket % BUCKETS_PER_GROUP)?.get()?.get((port.0 % BUCKET) as usize)
+        if port.0 >= self.valid() {
+            return None;
+        }
+        let port = port.0 as usize;
+        let chunk = self.chunks.get(port / CHUNK)?.get()?;
+        Some(&chunk[port % CHUNK])
     }
 
-    /// Makes the bucket with this number, unless it exists.
-    pub fn add_bucket(&self, bucket: u32) -> Result<(), OpError> {
-        let bucket = bucket as usize;
-        let group = self.groups.get(bucket / BUCKETS_PER_GROUP).ok_or(OpError::NoSpace)?;
-        let group = init(group, BUCKETS_PER_GROUP, Once::new)?;
-        let slot = group.get(bucket % BUCKETS_PER_GROUP).ok_or(OpError::NoSpace)?;
-        init(slot, BUCKET as usize, Channel::default)?;
+    /// Makes 64 more ports valid. Under the event lock.
+    ///
+    /// # Errors
+    /// ENOSPC if there are 131,072, ENOMEM.
+    pub fn add_bucket(&self) -> Result<(), OpError> {
+        let valid = self.valid.load(Relaxed);
+        let chunk = self.chunks.get(valid as usize / CHUNK).ok_or(OpError::NoSpace)?;
+        if chunk.get().is_none() {
+            let fresh = filled(CHUNK, Channel::default).and_then(|fresh| fresh.try_into().ok());
+            let _ = chunk.set(fresh.ok_or(OpError::OutOfMemory)?);
+        }
+        // Release pairs with `valid`.
+        self.valid.store(valid + BUCKET, Release);
         Ok(())
     }
 }
 
-/// Fills `once` with `len` fresh elements, allocated fallibly.
-fn init<T>(once: &Once<Box<[T]>>, len: usize, make: impl Fn() -> T) -> Result<&[T], OpError> {
-    if let Some(slice) = once.get() {
-        return Ok(slice);
-    }
-    let fresh = filled(len, make).ok_or(OpError::OutOfMemory)?;
-    Ok(once.call_once(|| fresh))
-}
-
 /// `len` fresh elements, allocated fallibly.
-pub(crate) fn filled<T>(len: usize, make: impl Fn() -> T) -> Option<Box<[T]>> {
+pub(crate) fn filled<T>(len: usize, make: impl FnMut() -> T) -> Option<Box<[T]>> {
     let mut fresh = Vec::new();
     fresh.try_reserve_exact(len).ok()?;
     fresh.resize_with(len, make);
@@ -81,18 +88,18 @@ mod tests {
     fn records_exist_in_whole_buckets() {
         let channels = Channels::new();
         assert!(channels.get(Port(0)).is_none());
-        channels.add_bucket(0).unwrap();
+        channels.add_bucket().unwrap();
         assert!(channels.get(Port(63)).is_some() && channels.get(Port(64)).is_none());
-        channels.add_bucket(64).unwrap();
-        assert!(channels.get(Port(64 * 64)).is_some() && channels.get(Port(64)).is_none());
+        channels.add_bucket().unwrap();
+        assert!(channels.get(Port(127)).is_some() && channels.get(Port(128)).is_none());
     }
 
     #[test]
     fn no_number_is_out_of_bounds() {
         let channels = Channels::new();
-        assert!(channels.get(Port(u32::MAX)).is_none());
-        assert_eq!(channels.add_bucket(MAX_PORTS / BUCKET), Err(OpError::NoSpace));
-        assert!(channels.add_bucket(MAX_PORTS / BUCKET - 1).is_ok());
+        (0..MAX_PORTS / BUCKET).for_each(|_| channels.add_bucket().unwrap());
+        assert_eq!(channels.add_bucket(), Err(OpError::NoSpace));
         assert!(channels.get(Port(MAX_PORTS - 1)).is_some());
+        assert!(channels.get(Port(MAX_PORTS)).is_none() && channels.get(Port(u32::MAX)).is_none());
     }
 }

@@ -12,29 +12,22 @@
 //!
 //! "Set P, read M" against "clear M, read P" is the store-buffer pattern: were any of the four weaker,
 //! both sides could miss each other and the event would be lost.
-
-use core::sync::atomic::Ordering::SeqCst;
+//!
+//! A raise looks at P before it sets it, so that senders to a port that is pending do not take its line from each
+//! other. What the sender wrote comes before that look, by the fence of the reader's entry; the guest that clears P looks
+//! for it afterwards.
 
 use evtchn_abi::{Layout, Port, VcpuId};
-use evtchn_sync::Page;
+use evtchn_sync::atomic::Ordering::SeqCst;
+use evtchn_sync::{Guard, Page};
 
 use crate::config::Width;
-use crate::vcpu_info;
+use crate::domain::Domain;
 
-/// What a raise or an unmask changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Edge {
-    /// The pending bit went from 0 to 1.
-    pub fresh: bool,
-    /// The upcall byte went from 0 to 1.
-    pub upcall: bool,
-}
-
-/// A domain's shared_info, as its width lays it out.
-pub(crate) struct TwoLevel<'a, P> {
-    page: &'a P,
+/// The bits of a domain's ports in its shared_info, as its width lays them out.
+pub(crate) struct Bits<'g, P> {
+    page: &'g P,
     width: Width,
-    layout: &'static Layout,
 }
 
 /// Where a bit of one of the arrays is.
@@ -44,32 +37,45 @@ struct BitAt {
     bit: u32,
 }
 
-impl<'a, P: Page> TwoLevel<'a, P> {
-    pub fn new(page: &'a P, width: Width) -> Self {
-        Self { page, width, layout: width.layout() }
+impl<P: Page> Domain<P> {
+    /// The bits of the ports; `None` if there is no shared_info.
+    #[inline]
+    pub fn bits<'g>(&'g self, guard: &'g Guard<'_>) -> Option<Bits<'g, P>> {
+        Some(Bits { page: self.shared_info.load(guard)?, width: self.width() })
     }
 
-    /// Sets the port pending, and tells the vCPU if that is news and the port is not masked.
+    /// Sets the selector bit of a port's word on a vCPU; on its edge the upcall byte. Whether that was an edge, too.
     ///
     /// A port outside the arrays is dropped: an HVM guest may have narrowed its layout since it
     /// opened the port.
-    #[inline]
-    pub fn raise(&self, port: Port, vcpu: VcpuId) -> Edge {
-        let Some(was_pending) = self.set(self.pending_at(port)) else {
-            return Edge::default();
+    pub fn announce(&self, port: Port, vcpu: VcpuId, guard: &Guard<'_>) -> bool {
+        let announced = || {
+            let (word, _) = self.width().layout().word_and_bit(port)?;
+            let info = self.vcpu_info(vcpu, guard)?;
+            Some(info.select(word) == Some(false) && info.mark_upcall())
         };
-        if was_pending {
-            return Edge::default();
-        }
-        let upcall = !self.is_masked(port) && self.announce(port, vcpu);
-        Edge { fresh: true, upcall }
+        announced().unwrap_or(false)
     }
 
-    /// Clears the mask bit, and tells the vCPU if that uncovered a pending event.
-    pub fn unmask(&self, port: Port, vcpu: VcpuId) -> Edge {
-        let was_masked = self.clear(self.mask_at(port)) == Some(true);
-        let upcall = was_masked && self.is_pending(port) && self.announce(port, vcpu);
-        Edge { fresh: false, upcall }
+    /// The selector bit of a port's word on a vCPU.
+    pub fn is_selected(&self, port: Port, vcpu: VcpuId, guard: &Guard<'_>) -> bool {
+        let word = self.width().layout().word_and_bit(port);
+        let info = self.vcpu_info(vcpu, guard);
+        word.zip(info).is_some_and(|((word, _), info)| info.is_selected(word))
+    }
+}
+
+impl<P: Page> Bits<'_, P> {
+    /// Sets the port pending; whether it was not. A port outside the array never becomes pending.
+    #[inline]
+    pub fn set_pending(&self, port: Port) -> bool {
+        let at = self.pending_at(port);
+        self.test(at) == Some(false) && self.set(at) == Some(false)
+    }
+
+    /// Clears the mask bit; whether it was set.
+    pub fn clear_mask(&self, port: Port) -> bool {
+        self.clear(self.mask_at(port)) == Some(true)
     }
 
     pub fn clear_pending(&self, port: Port) {
@@ -85,38 +91,24 @@ impl<'a, P: Page> TwoLevel<'a, P> {
         self.test(self.mask_at(port)) != Some(false)
     }
 
-    /// The selector bit of the port's word on this vCPU.
-    pub fn is_selected(&self, port: Port, vcpu: VcpuId) -> bool {
-        self.test(self.selector_at(port, vcpu)) == Some(true)
+    fn layout(&self) -> &'static Layout {
+        self.width.layout()
     }
 
-    /// Sets the selector bit; on its edge the upcall byte. Returns whether that was an edge too.
     #[inline]
-    fn announce(&self, port: Port, vcpu: VcpuId) -> bool {
-        self.set(self.selector_at(port, vcpu)) == Some(false)
-            && vcpu_info::mark_upcall(self.page, self.layout, vcpu)
-    }
-}
-
-impl<P: Page> TwoLevel<'_, P> {
     fn pending_at(&self, port: Port) -> Option<BitAt> {
-        let (word, bit) = self.layout.word_and_bit(port)?;
-        Some(BitAt { offset: self.layout.pending_word(word)?, bit })
+        let (word, bit) = self.layout().word_and_bit(port)?;
+        Some(BitAt { offset: self.layout().pending_word(word)?, bit })
     }
 
+    #[inline]
     fn mask_at(&self, port: Port) -> Option<BitAt> {
-        let (word, bit) = self.layout.word_and_bit(port)?;
-        Some(BitAt { offset: self.layout.mask_word(word)?, bit })
-    }
-
-    /// vCPUs beyond the slots of shared_info have no selector.
-    fn selector_at(&self, port: Port, vcpu: VcpuId) -> Option<BitAt> {
-        let (word, _) = self.layout.word_and_bit(port)?;
-        let offset = self.layout.vcpu_info(vcpu.0)? + self.layout.pending_sel;
-        Some(BitAt { offset, bit: word })
+        let (word, bit) = self.layout().word_and_bit(port)?;
+        Some(BitAt { offset: self.layout().mask_word(word)?, bit })
     }
 
     /// Sets the bit; whether it was set. `None`: no such bit.
+    #[inline]
     fn set(&self, at: Option<BitAt>) -> Option<bool> {
         let BitAt { offset, bit } = at?;
         let was = match self.width {
@@ -142,6 +134,7 @@ impl<P: Page> TwoLevel<'_, P> {
         Some(was)
     }
 
+    #[inline]
     fn test(&self, at: Option<BitAt>) -> Option<bool> {
         let BitAt { offset, bit } = at?;
         Some(match self.width {

@@ -2,6 +2,7 @@
 //! Virtual interrupts: raising them, and who handles the global ones.
 
 use evtchn_abi::{DomId, VcpuId, Virq, VirqClass};
+use evtchn_sync::{Guard, enter};
 
 use crate::deliver::Effect;
 use crate::domain::{Domain, Vcpu};
@@ -19,10 +20,10 @@ impl<H: Hooks> Engine<H> {
     pub fn raise_virq(&self, domain: DomId, vcpu: VcpuId, virq: Virq) -> Result<bool, OpError> {
         self.class(virq)?;
         let effect = {
-            let domains = self.domains();
-            let domain = domains.get(domain)?;
+            let guard = enter();
+            let domain = self.peek(domain, &guard)?;
             domain.vcpu(vcpu)?;
-            self.virq_effect(domain, virq, vcpu)
+            self.virq_effect(domain, virq, vcpu, &guard)
         };
         Ok(self.fire_if_bound(effect))
     }
@@ -36,9 +37,9 @@ impl<H: Hooks> Engine<H> {
             return Err(OpError::NoVirq);
         }
         let effect = {
-            let domains = self.domains();
-            let handler = domains.handler(virq).and_then(|id| domains.get(id).ok());
-            handler.and_then(|domain| self.virq_effect(domain, virq, VcpuId(0)))
+            let guard = enter();
+            let handler = self.handlers.handler(virq).and_then(|id| self.peek(id, &guard).ok());
+            handler.and_then(|domain| self.virq_effect(domain, virq, VcpuId(0), &guard))
         };
         Ok(self.fire_if_bound(effect))
     }
@@ -54,22 +55,19 @@ impl<H: Hooks> Engine<H> {
         if self.class(virq)? != VirqClass::Global {
             return Err(OpError::NoVirq);
         }
-        let mut domains = self.domains_exclusively();
-        if domains.get(domain)?.event.read().dying {
+        let _registry = self.registry.lock();
+        if self.domain(domain)?.event.lock().dying {
             return Err(OpError::Dying);
         }
-        let entry = virq.0 as usize;
-        if domains.handlers.get(entry) == Some(&Some(domain)) {
+        if self.handlers.assigned(virq) == Some(domain) {
             return Ok(());
         }
-        let present = domains.handler(virq).and_then(|id| domains.get(id).ok());
-        let bound = present.is_some_and(|present| has_bound(present, virq));
+        let present = self.handlers.handler(virq).and_then(|id| self.domain(id).ok());
+        let bound = present.is_some_and(|present| has_bound(&present, virq));
         if bound && self.level.guards_global_virqs() {
             return Err(OpError::VirqInUse);
         }
-        if let Some(handler) = domains.handlers.get_mut(entry) {
-            *handler = Some(domain);
-        }
+        self.handlers.assign(virq, domain);
         Ok(())
     }
 
@@ -90,12 +88,17 @@ impl<H: Hooks> Engine<H> {
         domain.vcpu(if per_vcpu { vcpu } else { VcpuId(0) }).ok()
     }
 
-    /// Raises the VIRQ if it is bound. The event lock is held meanwhile, so that the port is not
-    /// closed and bound to something else in between.
-    fn virq_effect(&self, domain: &Domain<H::Page>, virq: Virq, vcpu: VcpuId) -> Option<Effect> {
-        let _keeps_the_binding = domain.event.read();
+    /// Raises the VIRQ if it is bound. A port that is closed meanwhile is not bound to something else before the
+    /// reader is gone.
+    fn virq_effect(
+        &self,
+        domain: &Domain<H::Page>,
+        virq: Virq,
+        vcpu: VcpuId,
+        guard: &Guard<'_>,
+    ) -> Option<Effect> {
         let port = self.virq_table(domain, virq, vcpu)?.virq(virq)?;
-        Some(domain.raise(port, domain.channel(port).ok()?))
+        Some(domain.raise(port, guard))
     }
 
     pub(crate) fn fire_if_bound(&self, effect: Option<Effect>) -> bool {

@@ -7,10 +7,10 @@
 /// Elsewhere, and in a model checker, this is a sequentially consistent fence.
 #[inline(always)]
 pub fn fence_after_rmw() {
-    use core::sync::atomic::Ordering::SeqCst;
+    use crate::atomic::Ordering::SeqCst;
 
-    #[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), not(loom), not(miri)))]
+    #[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), not(any(loom, shuttle, miri))))]
     core::sync::atomic::compiler_fence(SeqCst);
-    #[cfg(not(all(any(target_arch = "x86", target_arch = "x86_64"), not(loom), not(miri))))]
-    core::sync::atomic::fence(SeqCst);
+    #[cfg(not(all(any(target_arch = "x86", target_arch = "x86_64"), not(any(loom, shuttle, miri)))))]
+    crate::atomic::fence(SeqCst);
 }

@@ -4,13 +4,12 @@
 // UNSAFETY: a lock hands out references into its cell.
 #![allow(unsafe_code)]
 
+use crate::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::atomic::{AtomicU32, const_fn};
+use crate::relax::wait_until;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-
-use crate::relax::wait_until;
 
 /// A spinning lock that serves in the order of arrival. Not recursive.
 ///
@@ -40,9 +39,11 @@ pub struct MutexGuard<'a, T>(&'a Mutex<T>);
 unsafe impl<T: Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
-    /// An unlocked lock.
-    pub const fn new(value: T) -> Self {
-        Self { tickets: AtomicU32::new(0), serving: AtomicU32::new(0), value: UnsafeCell::new(value) }
+    const_fn! {
+        /// An unlocked lock.
+        pub const fn new(value: T) -> Self {
+            Self { tickets: AtomicU32::new(0), serving: AtomicU32::new(0), value: UnsafeCell::new(value) }
+        }
     }
 
     /// Waits for its turn, and locks. A thread that holds the lock must not take it again.
@@ -88,7 +89,7 @@ impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     extern crate std;
 

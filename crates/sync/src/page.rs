@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The page trait.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use crate::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// Bytes in a page.
 pub const PAGE_SIZE: usize = 4096;

@@ -2,7 +2,7 @@
 //! Waiting for another processor.
 
 /// How often to look before the processor is given away, where that is possible.
-#[cfg(feature = "std")]
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
 const SPINS: u32 = 64;
 
 /// Waits until `ready` says so.
@@ -11,7 +11,7 @@ const SPINS: u32 = 64;
 /// than processors, whom we wait for may not be running.
 #[inline]
 pub(crate) fn wait_until(ready: impl Fn() -> bool) {
-    #[cfg(feature = "std")]
+    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
     for _ in 0..SPINS {
         if ready() {
             return;
@@ -19,9 +19,18 @@ pub(crate) fn wait_until(ready: impl Fn() -> bool) {
         core::hint::spin_loop();
     }
     while !ready() {
-        #[cfg(feature = "std")]
-        std::thread::yield_now();
-        #[cfg(not(feature = "std"))]
-        core::hint::spin_loop();
+        relax();
     }
+}
+
+/// Lets others run.
+pub(crate) fn relax() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(shuttle)]
+    shuttle::thread::yield_now();
+    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+    std::thread::yield_now();
+    #[cfg(not(any(feature = "std", loom, shuttle)))]
+    core::hint::spin_loop();
 }

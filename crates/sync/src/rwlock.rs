@@ -15,13 +15,12 @@
 // UNSAFETY: a lock hands out references into its cell.
 #![allow(unsafe_code)]
 
+use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::atomic::{AtomicU32, const_fn};
+use crate::relax::wait_until;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-
-use crate::relax::wait_until;
 
 const READER: u32 = 0x100;
 const WRITER_BITS: u32 = 0x3;
@@ -66,14 +65,16 @@ unsafe impl<T: Sync> Sync for ReadGuard<'_, T> {}
 unsafe impl<T: Sync> Sync for WriteGuard<'_, T> {}
 
 impl<T> RwLock<T> {
-    /// An unlocked lock.
-    pub const fn new(value: T) -> Self {
-        Self {
-            readers_in: AtomicU32::new(0),
-            readers_out: AtomicU32::new(0),
-            tickets: AtomicU32::new(0),
-            serving: AtomicU32::new(0),
-            value: UnsafeCell::new(value),
+    const_fn! {
+        /// An unlocked lock.
+        pub const fn new(value: T) -> Self {
+            Self {
+                readers_in: AtomicU32::new(0),
+                readers_out: AtomicU32::new(0),
+                tickets: AtomicU32::new(0),
+                serving: AtomicU32::new(0),
+                value: UnsafeCell::new(value),
+            }
         }
     }
 
@@ -162,7 +163,7 @@ impl<T: fmt::Debug> fmt::Debug for RwLock<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     extern crate std;
 

@@ -25,18 +25,20 @@ mod queue;
 mod word;
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use evtchn_abi::fifo::{MAX_ARRAY_PAGES, WORDS_PER_PAGE, word_place};
 use evtchn_abi::{EventWord, Port, VcpuId};
-use evtchn_sync::{Page, fence_after_rmw};
+use evtchn_sync::atomic::Ordering::{Relaxed, SeqCst};
+use evtchn_sync::atomic::{AtomicU32, fence};
+use evtchn_sync::{Once, Page, fence_after_rmw};
 
 use self::queue::{Control, Locked, VcpuQueues};
 use self::word::Word;
 use crate::channel::{Channel, QueueId};
 use crate::error::OpError;
+use crate::table::{Channels, filled};
 
-/// What a raise or an unmask changed.
+/// What a raise changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pushed {
     /// PENDING went from 0 to 1.
@@ -45,11 +47,11 @@ pub(crate) struct Pushed {
     pub ready: Option<VcpuId>,
 }
 
-/// A domain's event array and queues. Pages are added to it under the page lock for writing; everything
-/// else needs that lock for reading.
+/// A domain's event array and queues. Readers use it; what is added to it is added under the event lock.
 #[derive(Debug)]
 pub(crate) struct Fifo<P> {
-    array: Vec<P>,
+    array: [Once<P>; MAX_ARRAY_PAGES as usize],
+    pages: AtomicU32,
     vcpus: Box<[VcpuQueues<P>]>,
 }
 
@@ -59,43 +61,41 @@ impl<P> Fifo<P> {
     /// # Errors
     /// ENOMEM.
     pub fn new(vcpus: usize) -> Result<Self, OpError> {
-        let vcpus = queue::all(vcpus).ok_or(OpError::OutOfMemory)?;
-        Ok(Self { array: Vec::new(), vcpus })
+        let vcpus = filled(vcpus, VcpuQueues::new).ok_or(OpError::OutOfMemory)?;
+        Ok(Self { array: [const { Once::new() }; MAX_ARRAY_PAGES as usize], pages: AtomicU32::new(0), vcpus })
     }
 
     pub fn has_control(&self, vcpu: VcpuId) -> bool {
-        self.queues_of(vcpu).is_some_and(|queues| queues.control.is_some())
+        self.queues_of(vcpu).is_some_and(|queues| queues.control.get().is_some())
     }
 
     fn queues_of(&self, vcpu: VcpuId) -> Option<&VcpuQueues<P>> {
         self.vcpus.get(vcpu.0 as usize)
     }
+
+    pub fn has_room(&self) -> bool {
+        self.pages.load(Relaxed) < MAX_ARRAY_PAGES
+    }
 }
 
 impl<P: Page> Fifo<P> {
-    /// Gives a vCPU its control block, `offset` bytes into `page`.
-    pub fn set_control(&mut self, vcpu: VcpuId, page: P, offset: usize) {
-        if let Some(queues) = self.vcpus.get_mut(vcpu.0 as usize) {
-            queues.control = Some(Control::new(page, offset));
+    /// Gives a vCPU that has none its control block, `offset` bytes into `page`.
+    pub fn set_control(&self, vcpu: VcpuId, page: P, offset: usize) {
+        if let Some(queues) = self.queues_of(vcpu) {
+            let _ = queues.control.set(Control::new(page, offset));
         }
-    }
-
-    /// Makes room for one more page.
-    ///
-    /// # Errors
-    /// ENOSPC if there are 128, ENOMEM.
-    pub fn reserve_page(&mut self) -> Result<(), OpError> {
-        if self.array.len() >= MAX_ARRAY_PAGES as usize {
-            return Err(OpError::NoSpace);
-        }
-        self.array.try_reserve(1).map_err(|_| OpError::OutOfMemory)
     }
 
     /// Adds a page to the array, for which there is room; the ports whose words it holds.
-    #[allow(clippy::cast_possible_truncation)] // at most 128 pages
-    pub fn add_page(&mut self, page: P) -> core::ops::Range<u32> {
-        let first = self.array.len() as u32 * WORDS_PER_PAGE;
-        self.array.push(page);
+    pub fn add_page(&self, page: P) -> core::ops::Range<u32> {
+        let pages = self.pages.load(Relaxed);
+        if let Some(slot) = self.array.get(pages as usize) {
+            let _ = slot.set(page);
+        }
+        self.pages.store(pages + 1, Relaxed);
+        // The page, then a look at the kept events: pairs with the fence in `keep`.
+        fence(SeqCst);
+        let first = pages * WORDS_PER_PAGE;
         first..first + WORDS_PER_PAGE
     }
 
@@ -104,35 +104,51 @@ impl<P: Page> Fifo<P> {
     /// A port without a word is remembered until it has one. An event for a vCPU without control block is
     /// dropped: PENDING without a queue would keep later ones from being announced.
     #[inline]
-    pub fn raise(&self, port: Port, channel: &Channel, target: QueueId) -> Pushed {
-        let Some(word) = self.word(port) else {
-            // Whoever adds the page has the page lock for writing, and looks at this flag afterwards.
-            channel.save_event();
+    pub fn raise(&self, port: Port, channels: &Channels) -> Pushed {
+        let Some(word) = self.word(port).or_else(|| self.keep(port, channels)) else {
             return Pushed::default();
         };
-        // What the sender wrote comes before this look: the page lock was taken by a read-modify-write.
-        // Pairs with the guest, which clears PENDING and then reads what the sender wrote.
-        fence_after_rmw();
+        // What the sender wrote comes before this look, by the fence of the reader's entry. Pairs with the guest, which
+        // clears PENDING and then reads what the sender wrote.
         let seen = word.load();
         if seen.is_pending() && (seen.is_linked() || seen.is_masked()) {
             return Pushed::default();
         }
+        self.raise_edge(port, &word, channels)
+    }
+
+    fn raise_edge(&self, port: Port, word: &Word<'_, P>, channels: &Channels) -> Pushed {
+        let Some(channel) = channels.get(port) else { return Pushed::default() };
+        let target = channel.target();
         if !self.has_control(target.vcpu) {
             return Pushed::default();
         }
         let was = word.set_pending();
         let linkable = !was.is_linked() && !was.is_masked();
-        let ready = linkable.then(|| self.link(port, &word, channel, target)).flatten();
+        let ready = linkable.then(|| self.link(port, word, channel, target)).flatten();
         Pushed { fresh: !was.is_pending(), ready }
     }
 
-    /// Clears MASKED, and links the port if it is pending, whatever MASKED was.
-    pub fn unmask(&self, port: Port, channel: &Channel, target: QueueId) -> Pushed {
-        let Some(word) = self.word(port) else { return Pushed::default() };
+    /// Keeps an event for a port that has no word; the word, if it has got one just then.
+    ///
+    /// Flag, fence, look for the word; whoever adds the page adds it, fences, and looks for flags. So one of the
+    /// two finds the other, and whoever takes the flag away raises the event.
+    #[cold]
+    fn keep(&self, port: Port, channels: &Channels) -> Option<Word<'_, P>> {
+        let channel = channels.get(port)?;
+        channel.save_event();
+        fence_after_rmw();
+        let word = self.word(port)?;
+        channel.take_saved().then_some(word)
+    }
+
+    /// Clears MASKED, and links the port if it is pending, whatever MASKED was. Returns the vCPU whose READY bit
+    /// was set by that.
+    pub fn unmask(&self, port: Port, channels: &Channels) -> Option<VcpuId> {
+        let (word, channel) = (self.word(port)?, channels.get(port)?);
         let was = word.clear_masked();
         let linkable = was.is_pending() && !was.is_linked();
-        let ready = linkable.then(|| self.link(port, &word, channel, target)).flatten();
-        Pushed { fresh: false, ready }
+        linkable.then(|| self.link(port, &word, channel, channel.target())).flatten()
     }
 
     /// Puts the port, which was seen pending and neither linked nor masked, onto the queue. Returns the
@@ -144,14 +160,16 @@ impl<P: Page> Fifo<P> {
     /// set LINKED. Had that been before our look at the word, the guest would have had to clear LINKED in
     /// between, and it can reach the port only after the last queue was written.
     fn link(&self, port: Port, word: &Word<'_, P>, channel: &Channel, target: QueueId) -> Option<VcpuId> {
-        let control = self.queues_of(target.vcpu)?.control.as_ref()?;
+        let control = self.queues_of(target.vcpu)?.control.get()?;
         let last = channel.last_queue();
         let mut queues = Locked::lock(&self.vcpus, last, target)?;
         if channel.last_queue() != last || !still_to_link(word.load()) || word.set_linked() {
             return None;
         }
         queues.leave(port);
-        channel.set_last_queue(target);
+        if last != target {
+            channel.set_last_queue(target);
+        }
         queues.unlock_old();
         let tail = core::mem::replace(&mut queues.goal().tail, port);
         let appended = tail != Port(0) && self.word(tail).is_some_and(|tail| tail.set_link(port));
@@ -159,9 +177,9 @@ impl<P: Page> Fifo<P> {
             return None;
         }
         control.set_head(target.priority, port);
-        // READY under the lock, too: set later, when the port may have been taken and be on another queue, it would send the guest to
-        // the stale HEAD. The guest would take the port off that other queue out of turn, and what is before it there
-        // would be lost with the next append.
+        // READY under the lock, too: set later, when the port may have been taken and be on another queue, it would
+        // send the guest to the stale HEAD. The guest would take the port off that other queue out of turn, and what
+        // is before it there would be lost with the next append.
         control.set_ready(target.priority).then_some(target.vcpu)
     }
 
@@ -188,7 +206,7 @@ impl<P: Page> Fifo<P> {
     #[inline]
     fn word(&self, port: Port) -> Option<Word<'_, P>> {
         let (page, offset) = word_place(port)?;
-        Word::new(self.array.get(page)?, offset)
+        Word::new(self.array.get(page)?.get()?, offset)
     }
 }
 

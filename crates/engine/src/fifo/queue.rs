@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A vCPU's control block and its sixteen queues.
 
-use alloc::boxed::Box;
-use core::sync::atomic::Ordering::SeqCst;
-
 use evtchn_abi::Port;
 use evtchn_abi::fifo::{ControlBlock, MAX_QUEUES, Priority};
-use evtchn_sync::{Mutex, MutexGuard, Page};
+use evtchn_sync::atomic::Ordering::SeqCst;
+use evtchn_sync::{Mutex, MutexGuard, Once, Page};
 
 use crate::channel::QueueId;
-use crate::table;
 
 /// Xen's half of a queue; the guest's half is the HEAD in the control block. Port 0: no tail.
 #[derive(Debug, Default)]
@@ -54,16 +51,18 @@ impl<P: Page> Control<P> {
     }
 }
 
-/// What Xen keeps of a vCPU while its domain uses the FIFO ABI.
+/// What Xen keeps of a vCPU while its domain uses the FIFO ABI. Senders to other vCPUs use other cache lines.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct VcpuQueues<P> {
-    pub control: Option<Control<P>>,
+    pub control: Once<Control<P>>,
     queues: [Mutex<Queue>; MAX_QUEUES],
 }
 
 impl<P> VcpuQueues<P> {
     pub fn new() -> Self {
-        Self { control: None, queues: [const { Mutex::new(Queue { tail: Port(0) }) }; MAX_QUEUES] }
+        let queues = core::array::from_fn(|_| Mutex::new(Queue { tail: Port(0) }));
+        Self { control: Once::new(), queues }
     }
 
     pub fn queue(&self, priority: Priority) -> Option<&Mutex<Queue>> {
@@ -115,9 +114,4 @@ impl<'a> Locked<'a> {
     pub fn goal(&mut self) -> &mut Queue {
         &mut self.goal
     }
-}
-
-/// The queues of all vCPUs of a domain, allocated fallibly.
-pub(crate) fn all<P>(vcpus: usize) -> Option<Box<[VcpuQueues<P>]>> {
-    table::filled(vcpus, VcpuQueues::new)
 }

@@ -2,12 +2,11 @@
 //! One event word of the array. The guest writes it at any moment, so each decision is made from the
 //! result of one access, and nothing is repeated more than a fixed number of times.
 
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::SeqCst;
-
 use evtchn_abi::fifo::{BUSY, LINK_MASK, LINKED, MASKED, PENDING};
 use evtchn_abi::{EventWord, Port};
 use evtchn_sync::Page;
+use evtchn_sync::atomic::AtomicU32;
+use evtchn_sync::atomic::Ordering::SeqCst;
 
 /// How often [`Word::set_link`] tries again with BUSY set.
 ///

@@ -2,7 +2,7 @@
 //! `EVTCHNOP_bind_interdomain`.
 
 use evtchn_abi::{DomId, Op, Port, VcpuId};
-use evtchn_sync::Page;
+use evtchn_sync::{Page, enter};
 
 use crate::channel::{Binding, Channel, State};
 use crate::deliver::Effect;
@@ -27,30 +27,39 @@ impl<H: Hooks> Engine<H> {
         remote_dom: DomId,
         remote_port: Port,
     ) -> Result<Port, OpError> {
-        let result = self.connect(caller, remote_dom, remote_port).map(|(port, effect)| {
+        self.bind_interdomain_by(&*self.domain(caller)?, remote_dom, remote_port)
+    }
+
+    pub(crate) fn bind_interdomain_by(
+        &self,
+        caller: &Domain<H::Page>,
+        remote_dom: DomId,
+        remote_port: Port,
+    ) -> Result<Port, OpError> {
+        let result = self.named(caller, remote_dom).and_then(|remote| connect(caller, &remote, remote_port));
+        let result = result.map(|(port, effect)| {
             self.fire(effect);
             port
         });
-        self.observed_port(caller, Op::BIND_INTERDOMAIN, result)
+        self.observed_port(caller.id, Op::BIND_INTERDOMAIN, result)
     }
+}
 
-    fn connect(
-        &self,
-        caller: DomId,
-        remote_dom: DomId,
-        remote_port: Port,
-    ) -> Result<(Port, Effect), OpError> {
-        let domains = self.domains();
-        let local = domains.get(caller)?;
-        let remote = domains.named(local, remote_dom)?;
-        let mut locks = Pair::lock(local, remote);
-        let port = local.allocate(locks.own())?;
-        match accepting(remote, remote_port, local.id) {
-            Ok(far) => Ok((port, join(local, port, remote.id, remote_port, far)?)),
-            Err(refused) => {
-                locks.own().ports.give_back(port);
-                Err(refused)
-            }
+fn connect<P: Page>(
+    local: &Domain<P>,
+    remote: &Domain<P>,
+    remote_port: Port,
+) -> Result<(Port, Effect), OpError> {
+    let mut locks = Pair::lock(local, remote);
+    let port = local.allocate(locks.own())?;
+    match accepting(remote, remote_port, local.id) {
+        Ok(far) => {
+            join(local, port, remote.id, remote_port, far);
+            Ok((port, local.raise(port, &enter())))
+        }
+        Err(refused) => {
+            locks.own().ports.undo_take(port);
+            Err(refused)
         }
     }
 }
@@ -64,18 +73,12 @@ fn accepting<P>(remote: &Domain<P>, port: Port, caller: DomId) -> Result<&Channe
     }
 }
 
-/// Makes both ends interdomain. The far end keeps its vCPU, its bits and its consumer.
-fn join<P: Page>(
-    local: &Domain<P>,
-    port: Port,
-    remote: DomId,
-    remote_port: Port,
-    far: &Channel,
-) -> Result<Effect, OpError> {
-    let near = local.channel(port)?;
+/// Makes both ends interdomain, the near one first: who sends from the far end finds an open port. The far end
+/// keeps its vCPU, its bits and its consumer.
+fn join<P: Page>(local: &Domain<P>, port: Port, remote: DomId, remote_port: Port, far: &Channel) {
     let consumer = far.binding().consumer;
-    far.set(Binding { state: State::Interdomain { remote: local.id, port }, consumer });
     let state = State::Interdomain { remote, port: remote_port };
-    local.open(port, Binding::guest(state), VcpuId(0));
-    Ok(local.raise(port, near))
+    let near = Binding { peer_is_consumed: consumer.is_some(), ..Binding::guest(state) };
+    local.open(port, near, VcpuId(0));
+    far.set(Binding { consumer, ..Binding::guest(State::Interdomain { remote: local.id, port }) });
 }

@@ -2,8 +2,10 @@
 //! `EVTCHNOP_bind_ipi`.
 
 use evtchn_abi::{DomId, Op, Port, VcpuId};
+use evtchn_sync::Page;
 
 use crate::channel::{Binding, State};
+use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
@@ -14,16 +16,18 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ENOENT if there is no such vCPU; EINVAL if the caller is dying; ENOSPC, ENOMEM.
     pub fn bind_ipi(&self, caller: DomId, vcpu: VcpuId) -> Result<Port, OpError> {
-        self.observed_port(caller, Op::BIND_IPI, self.bind_ipi_inner(caller, vcpu))
+        self.bind_ipi_by(&*self.domain(caller)?, vcpu)
     }
 
-    fn bind_ipi_inner(&self, caller: DomId, vcpu: VcpuId) -> Result<Port, OpError> {
-        let domains = self.domains();
-        let domain = domains.get(caller)?;
-        domain.vcpu(vcpu)?;
-        let mut events = domain.event.write();
-        let port = domain.allocate(&mut events)?;
-        domain.open(port, Binding::guest(State::Ipi), vcpu);
-        Ok(port)
+    pub(crate) fn bind_ipi_by(&self, caller: &Domain<H::Page>, vcpu: VcpuId) -> Result<Port, OpError> {
+        self.observed_port(caller.id, Op::BIND_IPI, bind_ipi(caller, vcpu))
     }
+}
+
+fn bind_ipi<P: Page>(domain: &Domain<P>, vcpu: VcpuId) -> Result<Port, OpError> {
+    domain.vcpu(vcpu)?;
+    let mut events = domain.event.lock();
+    let port = domain.allocate(&mut events)?;
+    domain.open(port, Binding::guest(State::Ipi), vcpu);
+    Ok(port)
 }

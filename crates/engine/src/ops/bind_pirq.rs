@@ -5,7 +5,7 @@ use evtchn_abi::args::BIND_PIRQ_WILL_SHARE;
 use evtchn_abi::{DomId, Op, Pirq, Port, VcpuId};
 
 use crate::channel::{Binding, State};
-use crate::domain::{Domain, Events};
+use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::{Hooks, PirqRefused};
@@ -20,40 +20,41 @@ impl<H: Hooks> Engine<H> {
     /// EINVAL beyond the domain's number of PIRQs; EPERM without permission; EEXIST if it is bound;
     /// EINVAL if the caller is dying; ENOSPC, ENOMEM; EINVAL, EBUSY or ENOMEM as the line's hook says.
     pub fn bind_pirq(&self, caller: DomId, pirq: Pirq, flags: u32) -> Result<Port, OpError> {
-        self.observed_port(caller, Op::BIND_PIRQ, self.bind_pirq_inner(caller, pirq, flags))
+        self.bind_pirq_by(&*self.domain(caller)?, pirq, flags)
     }
 
-    fn bind_pirq_inner(&self, caller: DomId, pirq: Pirq, flags: u32) -> Result<Port, OpError> {
-        let domains = self.domains();
-        let domain = domains.get(caller)?;
+    pub(crate) fn bind_pirq_by(
+        &self,
+        caller: &Domain<H::Page>,
+        pirq: Pirq,
+        flags: u32,
+    ) -> Result<Port, OpError> {
+        self.observed_port(caller.id, Op::BIND_PIRQ, self.bind_pirq_inner(caller, pirq, flags))
+    }
+
+    fn bind_pirq_inner(&self, domain: &Domain<H::Page>, pirq: Pirq, flags: u32) -> Result<Port, OpError> {
         if pirq.0 >= domain.config.nr_pirqs {
             return Err(OpError::NoPirq);
         }
-        if domain.is_pv() && !self.hooks.pirq_permitted(caller, pirq) {
+        if domain.is_pv() && !self.hooks.pirq_permitted(domain.id, pirq) {
             return Err(OpError::PirqNotPermitted);
         }
-        let mut events = domain.event.write();
-        if events.pirq(pirq).is_some() {
+        let mut events = domain.event.lock();
+        if domain.pirq(pirq).is_some() {
             return Err(OpError::PirqBound);
         }
         let port = domain.allocate(&mut events)?;
-        if let Err(refused) = self.connect_line(domain, &mut events, pirq, flags) {
-            events.ports.give_back(port);
+        if let Err(refused) = self.connect_line(domain, pirq, flags) {
+            events.ports.undo_take(port);
             return Err(refused);
         }
         domain.open(port, Binding::guest(State::Pirq(pirq)), VcpuId(0));
-        events.set_pirq(pirq, port);
+        domain.set_pirq(pirq, port);
         Ok(port)
     }
 
-    fn connect_line(
-        &self,
-        domain: &Domain<H::Page>,
-        events: &mut Events,
-        pirq: Pirq,
-        flags: u32,
-    ) -> Result<(), OpError> {
-        events.reserve_pirq(pirq)?;
+    fn connect_line(&self, domain: &Domain<H::Page>, pirq: Pirq, flags: u32) -> Result<(), OpError> {
+        domain.need_pirqs()?;
         let share = flags & BIND_PIRQ_WILL_SHARE != 0;
         self.hooks.pirq_bind(domain.id, pirq, share).map_err(|refused| match refused {
             PirqRefused::NoIrq => OpError::NoIrq,

@@ -2,8 +2,10 @@
 //! `EVTCHNOP_bind_vcpu`.
 
 use evtchn_abi::{DomId, Op, Port, VcpuId, VirqClass};
+use evtchn_sync::wait_for_readers;
 
 use crate::channel::State;
+use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
@@ -17,15 +19,25 @@ impl<H: Hooks> Engine<H> {
     /// ENOENT if there is no such vCPU, whatever the port; EINVAL if there is no such port, it is
     /// closed, an IPI, a per-vCPU VIRQ, or belongs to Xen.
     pub fn bind_vcpu(&self, caller: DomId, port: Port, vcpu: VcpuId) -> Result<(), OpError> {
-        let result = self.bind_vcpu_inner(caller, port, vcpu);
-        self.observed(caller, Op::BIND_VCPU, port, result)
+        self.bind_vcpu_by(&*self.domain(caller)?, port, vcpu)
     }
 
-    fn bind_vcpu_inner(&self, caller: DomId, port: Port, vcpu: VcpuId) -> Result<(), OpError> {
-        let domains = self.domains();
-        let domain = domains.get(caller)?;
+    pub(crate) fn bind_vcpu_by(
+        &self,
+        caller: &Domain<H::Page>,
+        port: Port,
+        vcpu: VcpuId,
+    ) -> Result<(), OpError> {
+        let result = self.move_port(caller, port, vcpu);
+        // A send that is under way is finished before the guest is told, or sees the new vCPU. Else it could tell
+        // the old one after the guest has left it there, and the event would be lost.
+        wait_for_readers();
+        self.observed(caller.id, Op::BIND_VCPU, port, result)
+    }
+
+    fn move_port(&self, domain: &Domain<H::Page>, port: Port, vcpu: VcpuId) -> Result<(), OpError> {
         domain.vcpu(vcpu)?;
-        let _events = domain.event.write();
+        let _events = domain.event.lock();
         let channel = domain.channel(port)?;
         let binding = channel.binding();
         if binding.consumer.is_some() {
@@ -37,11 +49,8 @@ impl<H: Hooks> Engine<H> {
         if let State::Pirq(pirq) = binding.state
             && channel.vcpu() != vcpu
         {
-            self.hooks.pirq_moved(caller, pirq, vcpu);
+            self.hooks.pirq_moved(domain.id, pirq, vcpu);
         }
-        // Under the page lock: a send of another domain's that is under way is finished before, and tells the old vCPU, or
-        // begins after, and tells the new one. Else it could tell the old one after the guest has moved the port there.
-        let _pages = domain.pages.write();
         channel.set_vcpu(vcpu);
         Ok(())
     }

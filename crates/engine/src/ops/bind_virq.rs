@@ -4,6 +4,7 @@
 use evtchn_abi::{DomId, Op, Port, VcpuId, Virq, VirqClass};
 
 use crate::channel::{Binding, State};
+use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
@@ -20,22 +21,31 @@ impl<H: Hooks> Engine<H> {
     /// ([`Level::Current`](crate::Level)); EEXIST if it is bound there; EINVAL if the caller is dying;
     /// ENOSPC, ENOMEM.
     pub fn bind_virq(&self, caller: DomId, virq: Virq, vcpu: VcpuId) -> Result<Port, OpError> {
-        self.observed_port(caller, Op::BIND_VIRQ, self.bind_virq_inner(caller, virq, vcpu))
+        self.bind_virq_by(&*self.domain(caller)?, virq, vcpu)
     }
 
-    fn bind_virq_inner(&self, caller: DomId, virq: Virq, vcpu: VcpuId) -> Result<Port, OpError> {
+    pub(crate) fn bind_virq_by(
+        &self,
+        caller: &Domain<H::Page>,
+        virq: Virq,
+        vcpu: VcpuId,
+    ) -> Result<Port, OpError> {
+        self.observed_port(caller.id, Op::BIND_VIRQ, self.bind_virq_inner(caller, virq, vcpu))
+    }
+
+    fn bind_virq_inner(&self, domain: &Domain<H::Page>, virq: Virq, vcpu: VcpuId) -> Result<Port, OpError> {
         let class = self.class(virq)?;
         if class != VirqClass::PerVcpu && vcpu != VcpuId(0) {
             return Err(OpError::VirqNotOnVcpu0);
         }
-        let domains = self.domains();
-        let domain = domains.get(caller)?;
         let table = domain.vcpu(vcpu)?;
         let guarded = class == VirqClass::Global && self.level.guards_global_virqs();
-        if guarded && domains.handler(virq) != Some(caller) {
+        // The handler stays the same until the VIRQ is bound.
+        let _registry = guarded.then(|| self.registry.lock());
+        if guarded && self.handlers.handler(virq) != Some(domain.id) {
             return Err(OpError::VirqElsewhere);
         }
-        let mut events = domain.event.write();
+        let mut events = domain.event.lock();
         if table.virq(virq).is_some() {
             return Err(OpError::VirqBound);
         }

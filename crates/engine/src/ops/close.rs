@@ -4,8 +4,8 @@
 use evtchn_abi::{DomId, Op, Port, Virq};
 
 use crate::channel::{Binding, Channel, State};
-use crate::domain::{Domain, Events};
-use crate::engine::{Domains, Engine};
+use crate::domain::Domain;
+use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::locks::Pair;
@@ -38,13 +38,12 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// EINVAL if there is no such port, it belongs to Xen, or it is closed already.
     pub fn close(&self, caller: DomId, port: Port) -> Result<(), OpError> {
-        let result = self.close_inner(caller, port);
-        self.observed(caller, Op::CLOSE, port, result)
+        self.close_by(&*self.domain(caller)?, port)
     }
 
-    fn close_inner(&self, caller: DomId, port: Port) -> Result<(), OpError> {
-        let domains = self.domains();
-        self.close_port(&domains, domains.get(caller)?, port, Closer::Guest)
+    pub(crate) fn close_by(&self, caller: &Domain<H::Page>, port: Port) -> Result<(), OpError> {
+        let result = self.close_port(caller, port, Closer::Guest);
+        self.observed(caller.id, Op::CLOSE, port, result)
     }
 
     /// Closes a port.
@@ -54,21 +53,19 @@ impl<H: Hooks> Engine<H> {
     /// bound anew in between, and is refused with EINVAL, as Xen does.
     pub(crate) fn close_port(
         &self,
-        domains: &Domains<H::Page>,
         domain: &Domain<H::Page>,
         port: Port,
         closer: Closer,
     ) -> Result<(), OpError> {
-        let channel = domain.channel(port)?;
-        let seen = peer(channel);
-        let locked = seen.map_or(Ok(domain), |remote| domains.get(remote))?;
-        let connected = match self.close_with(domain, locked, port, closer)? {
+        let seen = peer(domain.channel(port)?);
+        let locked = self.named(domain, seen.unwrap_or(DomId::SELF)).map_err(|_| OpError::WrongState)?;
+        let connected = match self.close_with(domain, &locked, port, closer)? {
             Closed::Yes => return Ok(()),
             Closed::OtherPeer(_) if seen.is_some() => return Err(OpError::WrongState),
-            Closed::OtherPeer(remote) => domains.get(remote)?,
+            Closed::OtherPeer(remote) => self.named(domain, remote).map_err(|_| OpError::WrongState)?,
         };
         // From now on the port is connected to that peer or waits for it, whatever the peer does.
-        match self.close_with(domain, connected, port, closer)? {
+        match self.close_with(domain, &connected, port, closer)? {
             Closed::Yes => Ok(()),
             Closed::OtherPeer(_) => Err(OpError::WrongState),
         }
@@ -94,7 +91,7 @@ impl<H: Hooks> Engine<H> {
         if let Some(remote) = peer(channel).filter(|&remote| remote != locked.id) {
             return Ok(Closed::OtherPeer(remote));
         }
-        self.undo(domain, locked, channel, locks.own())?;
+        self.undo(domain, locked, channel)?;
         domain.free(locks.own(), port, channel);
         Ok(Closed::Yes)
     }
@@ -105,13 +102,12 @@ impl<H: Hooks> Engine<H> {
         domain: &Domain<H::Page>,
         peer: &Domain<H::Page>,
         channel: &Channel,
-        events: &mut Events,
     ) -> Result<(), OpError> {
         match channel.state() {
             State::Interdomain { port, .. } => release(peer.channel(port)?, domain.id),
             State::Virq(virq) => self.forget_virq(domain, virq, channel),
             State::Pirq(pirq) => {
-                events.set_pirq(pirq, Port(0));
+                domain.set_pirq(pirq, Port(0));
                 self.hooks.pirq_unbind(domain.id, pirq);
             }
             State::Free | State::Reserved | State::Unbound { .. } | State::Ipi => {}
@@ -137,5 +133,5 @@ fn peer(channel: &Channel) -> Option<DomId> {
 /// Returns the far end of a channel to unbound, for the domain that closes its own end.
 fn release(far: &Channel, closer: DomId) {
     let consumer = far.binding().consumer;
-    far.set(Binding { state: State::Unbound { remote: closer }, consumer });
+    far.set(Binding { consumer, ..Binding::guest(State::Unbound { remote: closer }) });
 }

@@ -6,10 +6,9 @@ use core::ops::Range;
 
 use evtchn_abi::fifo::{ControlBlock, Priority};
 use evtchn_abi::{DomId, Gfn, Op, Port, VcpuId};
-use evtchn_sync::{PAGE_SIZE, Page};
+use evtchn_sync::{MutexGuard, PAGE_SIZE, enter, try_box, wait_for_readers};
 
-use crate::channel::Channel;
-use crate::deliver::{Abi, Effect};
+use crate::deliver::Effect;
 use crate::domain::{Domain, Events};
 use crate::engine::Engine;
 use crate::error::OpError;
@@ -36,55 +35,75 @@ impl<H: Hooks> Engine<H> {
         control_gfn: Gfn,
         offset: u32,
     ) -> Result<(), OpError> {
-        let result = self.init_control_inner(caller, vcpu, control_gfn, offset);
-        self.observed(caller, Op::INIT_CONTROL, Port(0), result)
+        self.init_control_by(&*self.domain(caller)?, vcpu, control_gfn, offset)
     }
 
-    fn init_control_inner(&self, caller: DomId, vcpu: VcpuId, gfn: Gfn, offset: u32) -> Result<(), OpError> {
-        let domains = self.domains();
-        let domain = domains.get(caller)?;
+    pub(crate) fn init_control_by(
+        &self,
+        caller: &Domain<H::Page>,
+        vcpu: VcpuId,
+        gfn: Gfn,
+        offset: u32,
+    ) -> Result<(), OpError> {
+        let result = self.give_block(caller, vcpu, gfn, offset).map(|first| {
+            if first {
+                self.collect(caller);
+            }
+        });
+        self.observed(caller.id, Op::INIT_CONTROL, Port(0), result)
+    }
+
+    /// Gives the vCPU its block; whether that was the domain's first.
+    fn give_block(
+        &self,
+        domain: &Domain<H::Page>,
+        vcpu: VcpuId,
+        gfn: Gfn,
+        offset: u32,
+    ) -> Result<bool, OpError> {
         if !domain.config.fifo {
             return Err(OpError::NotSupported);
         }
         domain.vcpu(vcpu)?;
         let offset = block_offset(offset)?;
-        let events = domain.event.write();
-        // The state is looked at and changed in two steps: the event lock keeps others out meanwhile.
-        let has_control = domain.pages.read().fifo().map(|fifo| fifo.has_control(vcpu));
-        match has_control {
-            Some(true) => Err(OpError::HasControlBlock),
-            Some(false) => self.add_block(domain, vcpu, gfn, offset),
-            None => self.first_block(domain, &events, vcpu, gfn, offset),
+        let events = lock_when_settled(domain);
+        if events.dying {
+            return Err(OpError::Dying);
         }
+        let has_control = domain.fifo.load(&enter()).map(|fifo| fifo.has_control(vcpu));
+        if has_control == Some(true) {
+            return Err(OpError::HasControlBlock);
+        }
+        // All that can fail comes before anything is changed. The event lock keeps others out meanwhile.
+        let fresh = has_control.is_none().then(|| new_fifo(domain)).transpose()?;
+        let page = self.hooks.pin(domain.id, gfn).ok_or(OpError::BadFrame)?;
+        let first = fresh.is_some();
+        match fresh {
+            Some(fifo) => switch_to_fifo(domain, fifo, |fifo| fifo.set_control(vcpu, page, offset)),
+            None => {
+                let guard = enter();
+                domain.fifo.load(&guard).inspect(|fifo| fifo.set_control(vcpu, page, offset));
+            }
+        }
+        Ok(first)
     }
 
-    /// Switches the domain. All that can fail comes before anything is changed.
-    fn first_block(
-        &self,
-        domain: &Domain<H::Page>,
-        events: &Events,
-        vcpu: VcpuId,
-        gfn: Gfn,
-        offset: usize,
-    ) -> Result<(), OpError> {
-        let mut fifo = Fifo::new(domain.vcpus.len())?;
-        fifo.set_control(vcpu, self.pin(domain.id, gfn)?, offset);
-        domain.switch_to_fifo(events, fifo);
-        Ok(())
-    }
-
-    fn add_block(
-        &self,
-        domain: &Domain<H::Page>,
-        vcpu: VcpuId,
-        gfn: Gfn,
-        offset: usize,
-    ) -> Result<(), OpError> {
-        let page = self.pin(domain.id, gfn)?;
-        if let Some(fifo) = domain.pages.write().fifo_mut() {
-            fifo.set_control(vcpu, page, offset);
+    /// Raises what the two-level ABI left pending.
+    ///
+    /// The new ABI is published; when the senders that used the old one are gone, no bit is set any more behind the
+    /// one that is looked at here.
+    fn collect(&self, domain: &Domain<H::Page>) {
+        wait_for_readers();
+        let limit = domain.channels.valid().min(domain.width().layout().nr_channels());
+        for port in (1..limit).map(Port) {
+            let effect = {
+                let guard = enter();
+                let pending = domain.bits(&guard).is_some_and(|bits| bits.is_pending(port));
+                let switched = domain.fifo.is_some();
+                if pending && switched { domain.raise(port, &guard) } else { Effect::None }
+            };
+            self.fire(effect);
         }
-        Ok(())
     }
 
     /// `EVTCHNOP_expand_array`: adds the frame `array_gfn` to the event array: words for the next 1,024
@@ -96,38 +115,37 @@ impl<H: Hooks> Engine<H> {
     /// EOPNOTSUPP while the domain is two-level; ENOSPC if there are 128 pages; EINVAL if
     /// [`Hooks::pin`] refuses the frame; ENOMEM.
     pub fn expand_array(&self, caller: DomId, array_gfn: Gfn) -> Result<(), OpError> {
-        let result = self.add_array_page(caller, array_gfn).map(|ports| self.replay(caller, ports));
-        self.observed(caller, Op::EXPAND_ARRAY, Port(0), result)
+        self.expand_array_by(&*self.domain(caller)?, array_gfn)
     }
 
-    fn add_array_page(&self, caller: DomId, gfn: Gfn) -> Result<Range<u32>, OpError> {
-        let domains = self.domains();
-        let domain = domains.get(caller)?;
+    pub(crate) fn expand_array_by(&self, caller: &Domain<H::Page>, gfn: Gfn) -> Result<(), OpError> {
+        let result = self.add_array_page(caller, gfn).map(|ports| self.replay(caller, ports));
+        self.observed(caller.id, Op::EXPAND_ARRAY, Port(0), result)
+    }
+
+    fn add_array_page(&self, domain: &Domain<H::Page>, gfn: Gfn) -> Result<Range<u32>, OpError> {
         // The event lock keeps a reset out: who finds the FIFO ABI here finds it until the end.
-        let _events = domain.event.write();
-        domain.pages.write().fifo_mut().ok_or(OpError::NotSupported)?.reserve_page()?;
-        let page = self.pin(caller, gfn)?;
-        let mut pages = domain.pages.write();
-        Ok(pages.fifo_mut().ok_or(OpError::NotSupported)?.add_page(page))
+        let _events = domain.event.lock();
+        let has_room = domain.fifo.load(&enter()).map(Fifo::has_room);
+        if !has_room.ok_or(OpError::NotSupported)? {
+            return Err(OpError::NoSpace);
+        }
+        let page = self.hooks.pin(domain.id, gfn).ok_or(OpError::BadFrame)?;
+        let guard = enter();
+        Ok(domain.fifo.load(&guard).map(|fifo| fifo.add_page(page)).unwrap_or_default())
     }
 
-    /// Raises the ports of a range for which an event was kept. No lock may be held.
-    ///
-    /// Senders that saw no word had the page lock for reading, so they have set their flags before the
-    /// page was added; later ones see the word.
-    fn replay(&self, domain: DomId, mut ports: Range<u32>) {
-        loop {
-            let next = {
-                let domains = self.domains();
-                domains.get(domain).ok().and_then(|domain| domain.replay_one(&mut ports))
+    /// Raises what was kept for ports that have got a word, whatever their state.
+    fn replay(&self, domain: &Domain<H::Page>, ports: Range<u32>) {
+        for port in ports.map(Port) {
+            let effect = {
+                // A reader before the look: a port that is closed meanwhile is not handed out before this is done.
+                let guard = enter();
+                let Some(channel) = domain.channels.get(port) else { return };
+                if channel.take_saved() { domain.raise(port, &guard) } else { Effect::None }
             };
-            let Some(effect) = next else { return };
             self.fire(effect);
         }
-    }
-
-    fn pin(&self, domain: DomId, gfn: Gfn) -> Result<H::Page, OpError> {
-        self.hooks.pin(domain, gfn).ok_or(OpError::BadFrame)
     }
 
     /// `EVTCHNOP_set_priority`: chooses the queue on which `port` is linked from now on: 0 the most
@@ -139,24 +157,58 @@ impl<H: Hooks> Engine<H> {
     /// EINVAL if there is no such port; ENOSYS while the domain is two-level; EACCES if the port is closed
     /// or belongs to Xen; EINVAL for a priority above 15.
     pub fn set_priority(&self, caller: DomId, port: Port, priority: u32) -> Result<(), OpError> {
-        let result = self.set_priority_inner(caller, port, priority);
-        self.observed(caller, Op::SET_PRIORITY, port, result)
+        self.set_priority_by(&*self.domain(caller)?, port, priority)
     }
 
-    fn set_priority_inner(&self, caller: DomId, port: Port, priority: u32) -> Result<(), OpError> {
-        let domains = self.domains();
-        let domain = domains.get(caller)?;
-        let _events = domain.event.write();
-        let channel = domain.channel(port)?;
-        if domain.pages.read().fifo().is_none() {
-            return Err(OpError::NotImplemented);
-        }
-        if !channel.binding().usable() {
-            return Err(OpError::NotInUse);
-        }
-        channel.set_priority(Priority::new(priority).ok_or(OpError::Invalid)?);
-        Ok(())
+    pub(crate) fn set_priority_by(
+        &self,
+        caller: &Domain<H::Page>,
+        port: Port,
+        priority: u32,
+    ) -> Result<(), OpError> {
+        self.observed(caller.id, Op::SET_PRIORITY, port, set_priority(caller, port, priority))
     }
+}
+
+fn set_priority<P>(domain: &Domain<P>, port: Port, priority: u32) -> Result<(), OpError> {
+    let _events = domain.event.lock();
+    let channel = domain.channel(port)?;
+    if !domain.fifo.is_some() {
+        return Err(OpError::NotImplemented);
+    }
+    if !channel.binding().usable() {
+        return Err(OpError::NotInUse);
+    }
+    channel.set_priority(Priority::new(priority).ok_or(OpError::Invalid)?);
+    Ok(())
+}
+
+/// Locks a domain that has no readers left from an earlier time with the FIFO ABI: what they change in the
+/// records would not fit to new queues.
+fn lock_when_settled<P>(domain: &Domain<P>) -> MutexGuard<'_, Events> {
+    loop {
+        let events = domain.event.lock();
+        if !events.fifo_is_leaving {
+            return events;
+        }
+        drop(events);
+        wait_for_readers();
+    }
+}
+
+fn new_fifo<P>(domain: &Domain<P>) -> Result<Box<Fifo<P>>, OpError> {
+    try_box(Fifo::new(domain.vcpus.len())?).ok_or(OpError::OutOfMemory)
+}
+
+/// Publishes the new ABI, with the default priority for all ports and nothing kept from an earlier time.
+fn switch_to_fifo<P>(domain: &Domain<P>, fifo: Box<Fifo<P>>, set_control: impl FnOnce(&Fifo<P>)) {
+    set_control(&fifo);
+    let ports = (1..domain.channels.valid()).map(Port);
+    for channel in ports.filter_map(|port| domain.channels.get(port)) {
+        channel.set_priority(Priority::DEFAULT);
+        channel.take_saved();
+    }
+    drop(domain.fifo.replace(Some(fifo))); // there was none
 }
 
 /// Where a control block may begin: wholly inside its page, aligned.
@@ -164,42 +216,4 @@ fn block_offset(offset: u32) -> Result<usize, OpError> {
     let offset = offset as usize;
     let fits = offset <= PAGE_SIZE - ControlBlock::SIZE && offset.is_multiple_of(ControlBlock::ALIGN);
     fits.then_some(offset).ok_or(OpError::Invalid)
-}
-
-impl<P: Page> Domain<P> {
-    /// Publishes the new ABI, then collects what the old one left pending.
-    ///
-    /// In this order: taking the page lock waits for senders that use the old ABI, and those that come
-    /// later use the new one. So no bit is set after it was looked at.
-    fn switch_to_fifo(&self, events: &Events, fifo: Fifo<P>) {
-        let fifo = Box::new(fifo);
-        let limit = events.ports.valid().min(self.width().layout().nr_channels());
-        let channels = || (1..limit).filter_map(|port| Some((Port(port), self.channels.get(Port(port))?)));
-        channels().for_each(|(_, channel)| forget(channel));
-        self.pages.write().abi = Abi::Fifo(fifo);
-        let pages = self.pages.read();
-        let pending = channels().filter(|&(port, _)| pages.is_bit_pending(port, self.width()));
-        pending.for_each(|(_, channel)| channel.save_event());
-    }
-
-    /// Raises the first port of the range for which an event was kept, whatever the port's state, and
-    /// moves the range behind it.
-    fn replay_one(&self, ports: &mut Range<u32>) -> Option<Effect> {
-        let _keeps_the_binding = self.event.read();
-        ports.find_map(|port| {
-            let channel = self.channels.get(Port(port))?;
-            channel.take_saved().then(|| self.raise(Port(port), channel))
-        })
-    }
-
-    /// Returns to the two-level ABI; what the FIFO ABI used is the caller's to drop, after its locks.
-    pub fn switch_to_two_level(&self) -> Abi<P> {
-        core::mem::replace(&mut self.pages.write().abi, Abi::TwoLevel)
-    }
-}
-
-/// A switch begins with the default priority, and nothing kept from an earlier time.
-fn forget(channel: &Channel) {
-    channel.set_priority(Priority::DEFAULT);
-    channel.take_saved();
 }

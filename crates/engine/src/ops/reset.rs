@@ -5,7 +5,7 @@ use evtchn_abi::{DomId, Op, Port};
 use evtchn_sync::Page;
 
 use crate::domain::Domain;
-use crate::engine::{Domains, Engine};
+use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::ops::close::Closer;
@@ -40,7 +40,7 @@ impl<H: Hooks> Engine<H> {
     /// ESRCH if `dom` does not exist; EPERM if the caller may not act on it; EINVAL if it is another
     /// domain and not paused; EBUSY if a reset is in progress; EAGAIN if ports were opened meanwhile.
     pub fn reset(&self, caller: DomId, dom: DomId) -> Result<ResetOutcome, OpError> {
-        self.observed(caller, Op::RESET, Port(0), self.run_reset(caller, dom, false))
+        self.reset_by(&*self.domain(caller)?, dom, false)
     }
 
     /// `EVTCHNOP_reset_cont`: goes on with a reset that gave way.
@@ -48,52 +48,51 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// As [`reset`](Engine::reset), but EBUSY if *no* reset is in progress.
     pub fn reset_cont(&self, caller: DomId, dom: DomId) -> Result<ResetOutcome, OpError> {
-        self.observed(caller, Op::RESET_CONT, Port(0), self.run_reset(caller, dom, true))
+        self.reset_by(&*self.domain(caller)?, dom, true)
     }
 
-    fn run_reset(&self, caller: DomId, dom: DomId, resume: bool) -> Result<ResetOutcome, OpError> {
-        let (dom, mut from) = {
-            let domains = self.domains();
-            let caller = domains.get(caller)?;
-            let domain = domains.named(caller, dom)?;
-            (domain.id, start_reset(caller, domain, resume)?)
-        };
-        while let Step::Next(next) = self.reset_bucket(dom, from)? {
+    pub(crate) fn reset_by(
+        &self,
+        caller: &Domain<H::Page>,
+        dom: DomId,
+        resume: bool,
+    ) -> Result<ResetOutcome, OpError> {
+        let result = self.named(caller, dom).and_then(|domain| self.run_reset(caller, &domain, resume));
+        self.observed(caller.id, if resume { Op::RESET_CONT } else { Op::RESET }, Port(0), result)
+    }
+
+    fn run_reset(
+        &self,
+        caller: &Domain<H::Page>,
+        domain: &Domain<H::Page>,
+        resume: bool,
+    ) -> Result<ResetOutcome, OpError> {
+        let mut from = start_reset(caller, domain, resume)?;
+        while let Step::Next(next) = self.reset_bucket(domain, from) {
             from = next;
-            if self.hooks.preempt(caller) {
-                suspend_reset(self.domains().get(dom)?, from);
+            if self.hooks.preempt(caller.id) {
+                suspend_reset(domain, from);
                 return Ok(ResetOutcome::Again);
             }
         }
-        finish_reset(self.domains().get(dom)?)
+        finish_reset(domain)
     }
 
     /// Closes the open ports from `from` to the end of its bucket.
-    fn reset_bucket(&self, dom: DomId, from: Port) -> Result<Step, OpError> {
-        let domains = self.domains();
-        let domain = domains.get(dom)?;
-        let Some(first) = next_open(domain, from) else { return Ok(Step::End) };
+    fn reset_bucket(&self, domain: &Domain<H::Page>, from: Port) -> Step {
+        let Some(first) = next_open(domain, from) else { return Step::End };
         let end = first.0 - first.0 % BUCKET + BUCKET;
-        self.close_range(&domains, domain, first.0..end);
-        Ok(Step::Next(Port(end)))
-    }
-
-    fn close_range(
-        &self,
-        domains: &Domains<H::Page>,
-        domain: &Domain<H::Page>,
-        range: core::ops::Range<u32>,
-    ) {
-        for port in range {
+        for port in first.0..end {
             // What cannot be closed, because it belongs to Xen or is not open, stays as it is.
-            let _ = self.close_port(domains, domain, Port(port), Closer::Guest);
+            let _ = self.close_port(domain, Port(port), Closer::Guest);
         }
+        Step::Next(Port(end))
     }
 }
 
 /// The next port in use, unless only ports of Xen's are left.
 fn next_open<P>(domain: &Domain<P>, from: Port) -> Option<Port> {
-    let events = domain.event.read();
+    let events = domain.event.lock();
     let some_left = events.ports.active() > events.ports.xen();
     some_left.then(|| events.ports.next_taken(from)).flatten()
 }
@@ -106,7 +105,7 @@ fn start_reset<P>(caller: &Domain<P>, domain: &Domain<P>, resume: bool) -> Resul
     if caller.id != domain.id && !domain.is_paused() {
         return Err(OpError::NotPaused);
     }
-    let mut events = domain.event.write();
+    let mut events = domain.event.lock();
     if resume != events.reset.is_some() {
         return Err(OpError::ResetPhase);
     }
@@ -117,18 +116,20 @@ fn start_reset<P>(caller: &Domain<P>, domain: &Domain<P>, resume: bool) -> Resul
 
 /// Remembers where to go on. The *next* port, so that a caller that is always preempted still ends.
 fn suspend_reset<P>(domain: &Domain<P>, next: Port) {
-    domain.event.write().reset = Some(next);
+    domain.event.lock().reset = Some(next);
 }
 
 /// Ends a reset. If all is closed the domain is two-level again, whoever asked for it.
 fn finish_reset<P: Page>(domain: &Domain<P>) -> Result<ResetOutcome, OpError> {
-    let mut events = domain.event.write();
+    let mut events = domain.event.lock();
     events.reset = None;
     if events.ports.active() > events.ports.xen() {
         return Err(OpError::OpenedMeanwhile);
     }
-    let old = domain.switch_to_two_level();
+    events.fifo_is_leaving = true;
+    let fifo = domain.fifo.replace(None);
     drop(events);
-    drop(old); // the embedder's pages: dropped without the domain's locks
+    drop(fifo); // waits for readers, without the lock
+    domain.event.lock().fifo_is_leaving = false;
     Ok(ResetOutcome::Done)
 }

@@ -5,6 +5,7 @@ use evtchn_abi::args::StatusKind;
 use evtchn_abi::{DomId, Op, Port, VcpuId};
 
 use crate::channel::State;
+use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
@@ -41,18 +42,26 @@ impl<H: Hooks> Engine<H> {
     /// act on `dom`; EACCES for a port that belongs to Xen
     /// ([`Level::Xen4_17`](crate::Level::Xen4_17)).
     pub fn status(&self, caller: DomId, dom: DomId, port: Port) -> Result<PortStatus, OpError> {
-        self.observed(caller, Op::STATUS, port, self.status_inner(caller, dom, port))
+        self.status_by(&*self.domain(caller)?, dom, port)
     }
 
-    fn status_inner(&self, caller: DomId, dom: DomId, port: Port) -> Result<PortStatus, OpError> {
-        let domains = self.domains();
-        let caller = domains.get(caller)?;
-        let domain = domains.named(caller, dom)?;
-        let _keeps_the_binding = domain.event.read();
+    pub(crate) fn status_by(
+        &self,
+        caller: &Domain<H::Page>,
+        dom: DomId,
+        port: Port,
+    ) -> Result<PortStatus, OpError> {
+        self.observed(caller.id, Op::STATUS, port, self.status_inner(caller, dom, port))
+    }
+
+    fn status_inner(&self, caller: &Domain<H::Page>, dom: DomId, port: Port) -> Result<PortStatus, OpError> {
+        let domain = self.named(caller, dom)?;
         let channel = domain.channel(port)?;
-        if !caller.may_act_on(domain) {
+        if !caller.may_act_on(&domain) {
             return Err(OpError::NotPermitted);
         }
+        // Only now: who may not look does not hold up those who work.
+        let _keeps_the_binding = domain.event.lock();
         let binding = channel.binding();
         if binding.consumer.is_some() && !self.level.shows_xen_ports() {
             return Err(OpError::Hidden);

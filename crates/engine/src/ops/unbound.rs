@@ -4,6 +4,7 @@
 use evtchn_abi::{DomId, Op, Port, VcpuId};
 
 use crate::channel::{Binding, State};
+use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
@@ -18,18 +19,30 @@ impl<H: Hooks> Engine<H> {
     /// ESRCH if `dom` does not exist; EINVAL if it is dying; ENOSPC, ENOMEM; and only then EPERM if
     /// the caller may not act on it.
     pub fn alloc_unbound(&self, caller: DomId, dom: DomId, remote: DomId) -> Result<Port, OpError> {
-        let result = self.alloc_unbound_inner(caller, dom, remote);
-        self.observed_port(caller, Op::ALLOC_UNBOUND, result)
+        self.alloc_unbound_by(&*self.domain(caller)?, dom, remote)
     }
 
-    fn alloc_unbound_inner(&self, caller: DomId, dom: DomId, remote: DomId) -> Result<Port, OpError> {
-        let domains = self.domains();
-        let caller = domains.get(caller)?;
-        let domain = domains.named(caller, dom)?;
-        let mut events = domain.event.write();
+    pub(crate) fn alloc_unbound_by(
+        &self,
+        caller: &Domain<H::Page>,
+        dom: DomId,
+        remote: DomId,
+    ) -> Result<Port, OpError> {
+        let result = self.alloc_unbound_inner(caller, dom, remote);
+        self.observed_port(caller.id, Op::ALLOC_UNBOUND, result)
+    }
+
+    fn alloc_unbound_inner(
+        &self,
+        caller: &Domain<H::Page>,
+        dom: DomId,
+        remote: DomId,
+    ) -> Result<Port, OpError> {
+        let domain = self.named(caller, dom)?;
+        let mut events = domain.event.lock();
         let port = domain.allocate(&mut events)?;
-        if !caller.may_act_on(domain) {
-            events.ports.give_back(port);
+        if !caller.may_act_on(&domain) {
+            events.ports.undo_take(port);
             return Err(OpError::NotPermitted);
         }
         let remote = if remote == DomId::SELF { caller.id } else { remote };

@@ -2,8 +2,10 @@
 //! `EVTCHNOP_unmask`.
 
 use evtchn_abi::{DomId, Op, Port};
+use evtchn_sync::{Guard, Page, enter};
 
 use crate::deliver::Effect;
+use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
@@ -17,19 +19,17 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// EINVAL if there is no such port.
     pub fn unmask(&self, caller: DomId, port: Port) -> Result<(), OpError> {
-        let effect = self.unmask_effect(caller, port);
-        let result = effect.map(|effect| self.fire(effect));
-        self.observed(caller, Op::UNMASK, port, result)
+        self.unmask_by(&*self.domain(caller)?, port)
     }
 
-    fn unmask_effect(&self, caller: DomId, port: Port) -> Result<Effect, OpError> {
-        let domains = self.domains();
-        let domain = domains.get(caller)?;
-        let _keeps_the_binding = domain.event.read();
-        let channel = domain.channel(port)?;
-        Ok(match channel.binding().usable() {
-            true => domain.unmask_port(port, channel),
-            false => Effect::None,
-        })
+    pub(crate) fn unmask_by(&self, caller: &Domain<H::Page>, port: Port) -> Result<(), OpError> {
+        let effect = unmask(caller, port, &enter());
+        let result = effect.map(|effect| self.fire(effect));
+        self.observed(caller.id, Op::UNMASK, port, result)
     }
+}
+
+fn unmask<P: Page>(domain: &Domain<P>, port: Port, guard: &Guard<'_>) -> Result<Effect, OpError> {
+    let usable = domain.channel(port)?.binding().usable();
+    Ok(if usable { domain.unmask_port(port, guard) } else { Effect::None })
 }
