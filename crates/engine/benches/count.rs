@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
 
 use evtchn_engine::Outcome;
-use machine::{Machine, floor};
+use machine::{Abi, Machine, floor};
 
 /// A batch of fresh sends between two clears of the page. It divides both numbers of operations that are compared.
 const FRESH: u32 = 2_000;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     match times.parse().map(|times| run(operation, times)) {
         Ok(true) => ExitCode::SUCCESS,
         _ => {
-            eprintln!("usage: count floor|unknown|pending|fresh N");
+            eprintln!("usage: count floor|unknown|pending[-fifo]|fresh[-fifo] N");
             ExitCode::from(2)
         }
     }
@@ -33,15 +33,17 @@ fn main() -> ExitCode {
 
 /// Whether there is such an operation.
 fn run(operation: &str, times: u32) -> bool {
-    let mut machine = Machine::new();
+    let mut machine =
+        Machine::new(if operation.ends_with("-fifo") { Abi::Fifo } else { Abi::TwoLevel }, FRESH);
     match operation {
         "floor" => count_floor(times),
-        "unknown" => (0..times).for_each(|_| consume(machine.unknown())),
-        "pending" => {
+        "unknown" => (0..times).for_each(|_| consume(machine.sender.unknown())),
+        "pending" | "pending-fifo" => {
             let port = machine.port(17);
-            consume((0..times).map(|_| machine.send(port)).all(|sent| sent == Outcome::Done(0)));
+            let _ = machine.sender.send(port);
+            consume((0..times).map(|_| machine.sender.send(port)).all(|sent| sent == Outcome::Done(0)));
         }
-        "fresh" => (0..times / FRESH).for_each(|_| {
+        "fresh" | "fresh-fifo" => (0..times / FRESH).for_each(|_| {
             machine.clear();
             black_box(&mut machine).send_to(FRESH);
         }),

@@ -104,7 +104,14 @@ impl<H: Hooks> Caller<'_, H> {
     /// As there.
     #[inline]
     pub fn send(&mut self, port: Port) -> Result<(), OpError> {
-        let effect = self.engine.send_effect(&self.domain, port, &self.reader.enter());
-        self.engine.sent(self.domain.id, port, effect)
+        let (engine, domain) = (self.engine, &*self.domain);
+        let guard = self.reader.enter();
+        if let Some(merged) = engine.merged(domain, port, &guard) {
+            drop(guard);
+            return engine.sent(domain.id, port, Ok(merged));
+        }
+        let effect = engine.send_edge(domain, port, &guard);
+        drop(guard);
+        engine.sent(domain.id, port, effect)
     }
 }

@@ -251,20 +251,23 @@ impl Channel {
     ///
     /// # Errors
     /// EINVAL if the port cannot be sent on, or belongs to Xen.
+    pub fn route(&self) -> Result<Route, OpError> {
+        self.binding().route()
+    }
+
+    /// The other end, if there is one and neither end is consumed by Xen.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // fields are cut out of the word on purpose
-    pub fn route(&self) -> Result<Route, OpError> {
+    pub fn peer(&self) -> Option<(DomId, Port)> {
         // Acquire pairs with `set`.
         let word = self.binding.load(Ordering::Acquire);
-        if word & KIND_MASK == INTERDOMAIN {
-            return Ok(Route::Peer(DomId((word >> DOMAIN_SHIFT) as u16), Port((word >> VALUE_SHIFT) as u32)));
-        }
-        Binding::unpack(word).route()
+        let remote = (DomId((word >> DOMAIN_SHIFT) as u16), Port((word >> VALUE_SHIFT) as u32));
+        (word & KIND_MASK == INTERDOMAIN).then_some(remote)
     }
 
     /// Changes the binding. The caller holds the event locks that the module's rules name.
     pub fn set(&self, binding: Binding) {
-        // Release pairs with the loads in `binding` and `route`. That senders of before use the old one is the
+        // Release pairs with the loads in `binding` and `peer`. That senders of before use the old one is the
         // quarantine's business.
         self.binding.store(binding.pack(), Ordering::Release);
     }
@@ -283,11 +286,13 @@ impl Channel {
     }
 
     /// The vCPU that is told of an event, and the priority: one load, so they belong together.
+    #[inline]
     pub fn target(&self) -> QueueId {
         QueueId::unpack(self.notify.load(Ordering::Relaxed))
     }
 
     /// The vCPU that is told of an event.
+    #[inline]
     pub fn vcpu(&self) -> VcpuId {
         self.target().vcpu
     }
@@ -309,6 +314,7 @@ impl Channel {
     }
 
     /// The queue that the port was linked on last. Survives a close, as the queue's tail does.
+    #[inline]
     pub fn last_queue(&self) -> QueueId {
         // SeqCst: see `fifo::Fifo::link`, which relies on the order of this and the event word.
         QueueId::unpack(self.last.load(Ordering::SeqCst))
@@ -370,7 +376,7 @@ mod tests {
     #[test]
     fn the_route_of_a_send_is_that_of_its_binding() {
         let channel = Channel::default();
-        let mut route = |state, peer_is_consumed| {
+        let route = |state, peer_is_consumed| {
             channel.set(Binding { state, consumer: None, peer_is_consumed });
             channel.route()
         };

@@ -30,6 +30,8 @@ pub(crate) struct Edge {
 pub(crate) enum Effect {
     /// Nothing.
     None,
+    /// An event was merged with one that is pending.
+    Merged(DomId, Port),
     /// A port was raised or unmasked.
     Raised(Raised),
     /// A consumer inside the embedder is called.
@@ -54,8 +56,16 @@ pub(crate) struct Raised {
 }
 
 impl<P: Page> Domain<P> {
-    /// Makes the port pending, and tells its vCPU.
+    /// Would raising the port change nothing?
     #[inline]
+    pub fn is_raised(&self, port: Port, guard: &Guard<'_>) -> bool {
+        match self.fifo.load(guard) {
+            Some(fifo) => fifo.is_raised(port),
+            None => self.bits(guard).is_some_and(|bits| bits.is_pending(port)),
+        }
+    }
+
+    /// Makes the port pending, and tells its vCPU.
     pub fn raise(&self, port: Port, guard: &Guard<'_>) -> Effect {
         let edge = match self.fifo.load(guard) {
             Some(fifo) => {
@@ -73,7 +83,6 @@ impl<P: Page> Domain<P> {
         self.effect(port, true, edge, pollers)
     }
 
-    #[inline]
     fn raise_bit(&self, port: Port, guard: &Guard<'_>) -> Edge {
         let Some(bits) = self.bits(guard).filter(|bits| bits.set_pending(port)) else {
             return Edge::default();
@@ -137,7 +146,6 @@ impl<P: Page> Domain<P> {
     }
 
     /// The consequences of an edge, with the poll of the vCPU that gets an upcall ended.
-    #[inline]
     fn effect(&self, port: Port, raise: bool, edge: Edge, pollers: bool) -> Effect {
         let kind = if self.is_pv() { Upcall::PvEntry } else { Upcall::Hvm };
         Effect::Raised(Raised {
@@ -158,6 +166,9 @@ impl<H: Hooks> Engine<H> {
     pub(crate) fn fire(&self, effect: Effect) {
         match effect {
             Effect::None => {}
+            Effect::Merged(domain, port) => {
+                self.hooks.observe(Observed::Raised { domain, port, fresh: false, upcall: None });
+            }
             Effect::Raised(raised) => self.fire_raised(raised),
             Effect::Consumer(consumer, domain, vcpu, port) => {
                 self.hooks.consumer_event(consumer, domain, vcpu, port);
@@ -165,7 +176,6 @@ impl<H: Hooks> Engine<H> {
         }
     }
 
-    #[inline]
     fn fire_raised(&self, raised: Raised) {
         let Raised { domain, port, fresh, upcall, .. } = raised;
         if raised.raise {

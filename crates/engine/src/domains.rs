@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The domain table: which domains exist, found by their ids without a lock.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Deref;
 
 use evtchn_abi::{DomId, NR_VIRQS, Virq};
 use evtchn_sync::atomic::AtomicU16;
 use evtchn_sync::atomic::Ordering::Relaxed;
-use evtchn_sync::{Guard, Once, Published};
+use evtchn_sync::{Guard, OnceBox, Published};
 
 use crate::domain::Domain;
 use crate::error::OpError;
@@ -16,19 +15,20 @@ use crate::table::filled;
 
 /// Ids in a group, whose table is made with the first domain in it.
 const GROUP: usize = 256;
-const GROUPS: usize = DomId::FIRST_RESERVED.0 as usize / GROUP + 1;
+/// For every id there could be, so that no id is out of bounds.
+const GROUPS: usize = (1 << 16) / GROUP;
 
 type Entry<P> = Published<Arc<Domain<P>>>;
 
 /// The domains by their ids.
 #[derive(Debug)]
 pub(crate) struct Domains<P> {
-    groups: [Once<Box<[Entry<P>; GROUP]>>; GROUPS],
+    groups: [OnceBox<[Entry<P>; GROUP]>; GROUPS],
 }
 
 impl<P> Domains<P> {
     pub fn new() -> Self {
-        Self { groups: [const { Once::new() }; GROUPS] }
+        Self { groups: core::array::from_fn(|_| OnceBox::new()) }
     }
 
     /// The domain with this very id, for as long as the guard lives.

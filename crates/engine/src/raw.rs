@@ -10,6 +10,7 @@ use evtchn_abi::args::{
     InitControl, Reset, SchedPoll, SchedPoll32, Send, SetPriority, Status, Unmask,
 };
 use evtchn_abi::{CStruct, DomId, Errno, Hypercall, Op, Port, SchedOp, VcpuId};
+use evtchn_sync::enter;
 
 use crate::config::Width;
 use crate::domain::Domain;
@@ -44,6 +45,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    #[inline]
     pub(crate) fn of(result: Result<(), OpError>) -> Self {
         Self::Done(result.map_or_else(|error| error.errno().negated(), |()| 0))
     }
@@ -157,7 +159,10 @@ impl<H: Hooks> Engine<H> {
         memory: &mut M,
     ) -> Result<(), OpError> {
         match op {
-            Op::SEND => with(memory, arg, |a: Send| self.send_by(caller, a.port)),
+            Op::SEND => with(memory, arg, |a: Send| {
+                let effect = self.send_as(caller, a.port, &enter());
+                self.sent(caller.id, a.port, effect)
+            }),
             Op::UNMASK => with(memory, arg, |a: Unmask| self.unmask_by(caller, a.port)),
             Op::CLOSE => with(memory, arg, |a: Close| self.close_by(caller, a.port)),
             Op::BIND_VCPU => with(memory, arg, |a: BindVcpu| self.bind_vcpu_by(caller, a.port, a.vcpu)),

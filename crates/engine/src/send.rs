@@ -26,14 +26,23 @@ impl<H: Hooks> Engine<H> {
     pub fn send(&self, caller: DomId, port: Port) -> Result<(), OpError> {
         let effect = {
             let guard = enter();
-            self.peek(caller, &guard).and_then(|caller| self.send_effect(caller, port, &guard))
+            self.peek(caller, &guard).and_then(|caller| self.send_as(caller, port, &guard))
         };
         self.sent(caller, port, effect)
     }
 
-    pub(crate) fn send_by(&self, caller: &Domain<H::Page>, port: Port) -> Result<(), OpError> {
-        let effect = self.send_effect(caller, port, &enter());
-        self.sent(caller.id, port, effect)
+    /// Sends, as a reader.
+    #[inline]
+    pub(crate) fn send_as(
+        &self,
+        caller: &Domain<H::Page>,
+        port: Port,
+        guard: &Guard<'_>,
+    ) -> Result<Effect, OpError> {
+        match self.merged(caller, port, guard) {
+            Some(merged) => Ok(merged),
+            None => self.send_edge(caller, port, guard),
+        }
     }
 
     /// Does what the reader that has sent could not do.
@@ -48,8 +57,22 @@ impl<H: Hooks> Engine<H> {
         self.observed(caller, Op::SEND, port, result)
     }
 
+    /// The effect of a send that changes nothing. Most sends end here, so this comes first and is small.
     #[inline]
-    pub(crate) fn send_effect(
+    pub(crate) fn merged(
+        &self,
+        sender: &Domain<H::Page>,
+        port: Port,
+        guard: &Guard<'_>,
+    ) -> Option<Effect> {
+        let (remote, port) = sender.channels.peer(port)?;
+        let receiver = self.peek(remote, guard).ok()?;
+        receiver.is_raised(port, guard).then_some(Effect::Merged(remote, port))
+    }
+
+    /// The general case.
+    #[inline(never)]
+    pub(crate) fn send_edge(
         &self,
         sender: &Domain<H::Page>,
         port: Port,

@@ -8,8 +8,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use evtchn_abi::Port;
-use evtchn_sync::Once;
+use evtchn_abi::{DomId, Port};
+use evtchn_sync::OnceBox;
 use evtchn_sync::atomic::AtomicU32;
 use evtchn_sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -30,15 +30,16 @@ const _: () = assert!(CHUNK * CHUNKS == MAX_PORTS as usize);
 #[derive(Debug)]
 pub(crate) struct Channels {
     valid: AtomicU32,
-    chunks: [Once<Box<[Channel; CHUNK]>>; CHUNKS],
+    chunks: [OnceBox<[Channel; CHUNK]>; CHUNKS],
 }
 
 impl Channels {
     pub fn new() -> Self {
-        Self { valid: AtomicU32::new(0), chunks: [const { Once::new() }; CHUNKS] }
+        Self { valid: AtomicU32::new(0), chunks: core::array::from_fn(|_| OnceBox::new()) }
     }
 
     /// Ports below this are valid.
+    #[inline]
     pub fn valid(&self) -> u32 {
         // Acquire pairs with `add_bucket`: whoever sees a port as valid sees its record.
         self.valid.load(Acquire)
@@ -47,9 +48,18 @@ impl Channels {
     /// The port's record, if it exists.
     #[inline]
     pub fn get(&self, port: Port) -> Option<&Channel> {
-        if port.0 >= self.valid() {
-            return None;
-        }
+        if port.0 < self.valid() { self.record(port) } else { None }
+    }
+
+    /// The other end of a port, if it has one that a guest consumes. Quick, and for sends only.
+    #[inline]
+    pub fn peer(&self, port: Port) -> Option<(DomId, Port)> {
+        // A port that is not valid has a free record, or none.
+        self.record(port)?.peer()
+    }
+
+    #[inline]
+    fn record(&self, port: Port) -> Option<&Channel> {
         let port = port.0 as usize;
         let chunk = self.chunks.get(port / CHUNK)?.get()?;
         Some(&chunk[port % CHUNK])

@@ -33,12 +33,21 @@ impl HeapPage {
         }
     }
 
-    /// A pointer to the `T` at `offset`, or `None` if that is outside the page or not aligned for `T`.
-    fn at<T>(&self, offset: usize) -> Option<*const T> {
+    /// The atomic `T` at `offset`, or `None` if that is outside the page or not aligned for `T`.
+    ///
+    /// # Safety
+    /// `T` is an atomic integer of at most 64 bits.
+    #[inline]
+    unsafe fn at<T>(&self, offset: usize) -> Option<&T> {
         let size = size_of::<T>();
-        let inside = offset.checked_add(size)? <= PAGE_SIZE;
-        (inside && offset.is_multiple_of(size))
-            .then(|| self.words.as_ptr().cast::<u8>().wrapping_add(offset).cast())
+        if offset > PAGE_SIZE - size || !offset.is_multiple_of(size) {
+            return None;
+        }
+        // SAFETY: the offset is inside the words.
+        let pointer = unsafe { self.words.as_ptr().cast::<u8>().add(offset) };
+        // SAFETY: it is aligned and wholly inside the page. The words live as long as `self`, are initialised,
+        // and are atomics, so they may be written by others while they are shared.
+        Some(unsafe { &*pointer.cast() })
     }
 }
 
@@ -57,24 +66,20 @@ impl fmt::Debug for HeapPage {
 impl Page for HeapPage {
     #[inline]
     fn u8(&self, offset: usize) -> Option<&AtomicU8> {
-        let pointer = self.at::<AtomicU8>(offset)?;
-        // SAFETY: `at` checked bounds and alignment; the words live as long as `self`, are
-        // initialised, and are atomics, so a shared reference may be written through by others.
-        Some(unsafe { &*pointer })
+        // SAFETY: an atomic of 8 bits.
+        unsafe { self.at(offset) }
     }
 
     #[inline]
     fn u32(&self, offset: usize) -> Option<&AtomicU32> {
-        let pointer = self.at::<AtomicU32>(offset)?;
-        // SAFETY: as for `u8`.
-        Some(unsafe { &*pointer })
+        // SAFETY: an atomic of 32 bits.
+        unsafe { self.at(offset) }
     }
 
     #[inline]
     fn u64(&self, offset: usize) -> Option<&AtomicU64> {
-        let pointer = self.at::<AtomicU64>(offset)?;
-        // SAFETY: as for `u8`.
-        Some(unsafe { &*pointer })
+        // SAFETY: an atomic of 64 bits.
+        unsafe { self.at(offset) }
     }
 }
 

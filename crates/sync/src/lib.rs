@@ -42,6 +42,8 @@ mod heap;
 mod model_page;
 mod mutex;
 mod once;
+#[cfg(feature = "alloc")]
+mod once_box;
 mod page;
 #[cfg(feature = "alloc")]
 mod published;
@@ -58,6 +60,8 @@ pub use heap::HeapPage;
 pub use model_page::ModelPage;
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
+#[cfg(feature = "alloc")]
+pub use once_box::OnceBox;
 pub use page::{PAGE_SIZE, Page};
 #[cfg(feature = "alloc")]
 pub use published::{Owner, Published, Retired, try_box};

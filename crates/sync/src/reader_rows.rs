@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! More slots for readers, allocated when those that are always there are taken. They are never freed.
 
-use alloc::boxed::Box;
-
-use crate::once::Once;
+use crate::once_box::OnceBox;
 use crate::readers::{Row, Slot};
 use crate::try_box;
 
@@ -16,22 +14,22 @@ struct More {
     next: Next,
 }
 
-type Next = Once<Box<More>>;
+type Next = OnceBox<More>;
 
 #[cfg(not(any(loom, shuttle)))]
-static FIRST: Next = Once::new();
+static FIRST: Next = OnceBox::new();
 #[cfg(loom)]
 loom::lazy_static! {
-    static ref FIRST: Next = Once::new();
+    static ref FIRST: Next = OnceBox::new();
 }
 #[cfg(shuttle)]
 shuttle::lazy_static! {
-    static ref FIRST: Next = Once::new();
+    static ref FIRST: Next = OnceBox::new();
 }
 
 fn rows() -> impl Iterator<Item = &'static More> {
     let first: &'static Next = &FIRST;
-    core::iter::successors(first.get(), |more| more.next.get()).map(|more| &**more)
+    core::iter::successors(first.get(), |more| more.next.get())
 }
 
 /// A slot of an allocated row; `None` if there is no memory for one more row.
@@ -42,7 +40,7 @@ pub(crate) fn own() -> Option<&'static Slot> {
         }
         let end: &'static Next = rows().last().map_or(&FIRST, |more| &more.next);
         // If another thread is quicker its row is looked at.
-        let _ = end.set(try_box(More { row: Row::new(), next: Once::new() })?);
+        let _ = end.set(try_box(More { row: Row::new(), next: OnceBox::new() })?);
     }
 }
 

@@ -99,25 +99,26 @@ impl<P: Page> Fifo<P> {
         first..first + WORDS_PER_PAGE
     }
 
+    /// Would raising the port change nothing?
+    ///
+    /// What the sender wrote comes before this look, by the fence of the reader's entry. Pairs with the guest, which
+    /// clears PENDING and then reads what the sender wrote.
+    #[inline]
+    pub fn is_raised(&self, port: Port) -> bool {
+        self.word(port).is_some_and(|word| is_raised(word.load()))
+    }
+
     /// Makes the port pending, and links it unless it is masked.
     ///
     /// A port without a word is remembered until it has one. An event for a vCPU without control block is
     /// dropped: PENDING without a queue would keep later ones from being announced.
-    #[inline]
     pub fn raise(&self, port: Port, channels: &Channels) -> Pushed {
         let Some(word) = self.word(port).or_else(|| self.keep(port, channels)) else {
             return Pushed::default();
         };
-        // What the sender wrote comes before this look, by the fence of the reader's entry. Pairs with the guest, which
-        // clears PENDING and then reads what the sender wrote.
-        let seen = word.load();
-        if seen.is_pending() && (seen.is_linked() || seen.is_masked()) {
+        if is_raised(word.load()) {
             return Pushed::default();
         }
-        self.raise_edge(port, &word, channels)
-    }
-
-    fn raise_edge(&self, port: Port, word: &Word<'_, P>, channels: &Channels) -> Pushed {
         let Some(channel) = channels.get(port) else { return Pushed::default() };
         let target = channel.target();
         if !self.has_control(target.vcpu) {
@@ -125,7 +126,7 @@ impl<P: Page> Fifo<P> {
         }
         let was = word.set_pending();
         let linkable = !was.is_linked() && !was.is_masked();
-        let ready = linkable.then(|| self.link(port, word, channel, target)).flatten();
+        let ready = linkable.then(|| self.link(port, &word, channel, target)).flatten();
         Pushed { fresh: !was.is_pending(), ready }
     }
 
@@ -208,6 +209,11 @@ impl<P: Page> Fifo<P> {
         let (page, offset) = word_place(port)?;
         Word::new(self.array.get(page)?.get()?, offset)
     }
+}
+
+/// PENDING alone is not enough: a port that is pending, and neither linked nor masked, is to be linked by whoever sees it.
+fn is_raised(word: EventWord) -> bool {
+    word.is_pending() && (word.is_linked() || word.is_masked())
 }
 
 /// Has nobody done it meanwhile? If the guest has consumed the event it was another sender that linked
