@@ -61,7 +61,7 @@ fn lint(program: &str) -> Result<()> {
 
 /// A cargo command for one program. Flags for this workspace (coverage, sanitizers) would bring std with them.
 fn on<'a>(command: &'a mut Command, subcommand: &str, program: &str) -> &'a mut Command {
-    command.args([subcommand, "--release", "--locked", "--features", program, "--bin", program]);
+    command.args([subcommand, "--release", "--features", program, "--bin", program]);
     command.arg("--manifest-path").arg(manifest());
     command.env("CARGO_TARGET_DIR", paths::workspace().join("target/link"));
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET")

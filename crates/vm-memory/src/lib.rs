@@ -57,11 +57,11 @@
 //!   whole VMM. That is so for all of vm-memory.
 //! * The protection of a mapping must be what its `MmapRegion` says. Memory that is not readable and writable is never
 //!   pinned; nor are arguments written to memory that is not writable.
-//! * The feature `xen` of vm-memory, by which mappings come and go with each access, does not go together with pages
-//!   that stay.
-#![forbid(unsafe_code)]
+//! * Mappings that vm-memory's feature `xen` makes anew for each access are no place for a page that stays: they are
+//!   refused.
 
 mod arguments;
+mod mapped;
 mod page;
 mod protection;
 

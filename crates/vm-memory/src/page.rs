@@ -8,11 +8,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use evtchn_abi::Gfn;
 use evtchn_sync::{PAGE_SIZE, Page};
 use vm_memory::bitmap::Bitmap;
-use vm_memory::{
-    AtomicInteger, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, MmapRegion, Permissions, VolatileMemory,
-};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, MmapRegion};
 
-use crate::protection::allows;
+use crate::mapped::Mapped;
 
 /// The page at frame `gfn` of a guest's memory: what [`Hooks::pin`](evtchn_engine::Hooks::pin) answers.
 ///
@@ -41,11 +39,7 @@ pub fn pin<B: Bitmap>(memory: &GuestMemoryMmap<B>, gfn: Gfn) -> Option<GuestPage
 ///
 /// It keeps the mapping alive, and no more than that: not the memory map that it was found in. Clones are the same
 /// page. `B` is the bitmap in which [`wrote`](Page::wrote) marks what was written; `()` marks nothing.
-pub struct GuestPage<B = ()> {
-    mapping: Arc<MmapRegion<B>>,
-    /// Where the page begins in the mapping, in bytes.
-    start: usize,
-}
+pub struct GuestPage<B = ()>(Mapped<B>);
 
 impl<B: Bitmap> GuestPage<B> {
     /// The page that begins `start` bytes into a mapping, for VMMs that have regions of their own. Others use [`pin`].
@@ -53,39 +47,29 @@ impl<B: Bitmap> GuestPage<B> {
     /// `None` if the page does not lie wholly inside the mapping, if it is not aligned to 4096 in the memory of this
     /// process, or if the mapping is not readable and writable.
     pub fn new(mapping: Arc<MmapRegion<B>>, start: usize) -> Option<Self> {
-        let inside = start.checked_add(PAGE_SIZE)? <= mapping.size();
-        let aligned = mapping.as_ptr().addr().checked_add(start)?.is_multiple_of(PAGE_SIZE);
-        (inside && aligned && allows(&mapping, Permissions::ReadWrite)).then_some(Self { mapping, start })
+        Mapped::new(mapping, start).map(Self)
     }
 
     /// The mapping that the page is in.
     pub fn mapping(&self) -> &Arc<MmapRegion<B>> {
-        &self.mapping
-    }
-
-    /// The `T` at `offset`, if it lies wholly inside the page and is aligned.
-    #[inline]
-    fn atomic<T: AtomicInteger>(&self, offset: usize) -> Option<&T> {
-        let inside = offset.checked_add(size_of::<T>())? <= PAGE_SIZE;
-        // `new` has checked that all of the page is in the mapping, so this cannot overflow.
-        inside.then(|| self.mapping.get_atomic_ref(self.start + offset).ok())?
+        self.0.mapping()
     }
 }
 
 impl<B: Bitmap + Send + Sync> Page for GuestPage<B> {
     #[inline]
     fn u8(&self, offset: usize) -> Option<&AtomicU8> {
-        self.atomic(offset)
+        self.0.atomic(offset)
     }
 
     #[inline]
     fn u32(&self, offset: usize) -> Option<&AtomicU32> {
-        self.atomic(offset)
+        self.0.atomic(offset)
     }
 
     #[inline]
     fn u64(&self, offset: usize) -> Option<&AtomicU64> {
-        self.atomic(offset)
+        self.0.atomic(offset)
     }
 
     /// Marks the rest of the 64-bit word that `offset` is in, so all of the field, whatever its width.
@@ -96,19 +80,19 @@ impl<B: Bitmap + Send + Sync> Page for GuestPage<B> {
     fn wrote(&self, offset: usize) {
         const WORD: usize = size_of::<u64>();
         if offset < PAGE_SIZE {
-            self.mapping.bitmap().mark_dirty(self.start + offset, WORD - offset % WORD);
+            self.mapping().bitmap().mark_dirty(self.0.start() + offset, WORD - offset % WORD);
         }
     }
 }
 
 impl<B> Clone for GuestPage<B> {
     fn clone(&self) -> Self {
-        Self { mapping: self.mapping.clone(), start: self.start }
+        Self(self.0.clone())
     }
 }
 
 impl<B> fmt::Debug for GuestPage<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GuestPage").field("start", &self.start).finish_non_exhaustive()
+        f.debug_struct("GuestPage").field("start", &self.0.start()).finish_non_exhaustive()
     }
 }
