@@ -32,7 +32,7 @@ enum Task {
     Test(test::Args),
     /// Run what CI runs: format, lints, documentation, models, programs without std, the example, then the tests
     Ci,
-    /// Link the engine and the guest into programs without std and libc, and run them
+    /// Link the engine, the guest and the device into programs without std and libc, and run them
     Link,
     Replay(replay::Args),
     DeviceDiff(device_diff::Args),
