@@ -37,17 +37,15 @@ pub fn run(command: &mut Command, what: &str) -> Result<()> {
 /// Builds the binary `evtchn` and answers with its path, as cargo reports it.
 pub fn build_evtchn() -> Result<PathBuf> {
     let mut command = cargo();
-    command.args([
-        "build",
-        "--package",
-        "evtchn-cli",
-        "--bin",
-        "evtchn",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo build")?;
-    ensure!(output.status.success(), "cargo build of evtchn failed ({})", output.status);
+    command.args(["build", "--package", "evtchn-cli", "--bin", "evtchn"]);
+    build(&mut command, "evtchn")
+}
+
+/// Runs a `cargo build` of one executable and answers with its path, as cargo reports it.
+pub fn build(command: &mut Command, what: &str) -> Result<PathBuf> {
+    command.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    let output = command.output().context("cannot start cargo build")?;
+    ensure!(output.status.success(), "cargo build of {what} failed ({})", output.status);
     match String::from_utf8_lossy(&output.stdout).lines().find_map(executable) {
         Some(path) => Ok(path),
         None => bail!("cargo build named no executable"),

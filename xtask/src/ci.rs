@@ -6,21 +6,30 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, paths, test};
+use crate::{cargo, link, paths, test};
 
-/// A check that is one cargo command.
+/// A check before the tests.
 struct Step {
     name: &'static str,
     /// The cargo subcommand of another package that must be installed.
     needs: Option<&'static str>,
-    command: fn() -> Command,
+    check: Check,
 }
 
-const STEPS: [Step; 4] = [
-    Step { name: "format", needs: Some("fmt"), command: format },
-    Step { name: "lints", needs: Some("clippy"), command: lints },
-    Step { name: "documentation", needs: None, command: documentation },
-    Step { name: "models", needs: None, command: models },
+enum Check {
+    /// One cargo command.
+    Command(fn() -> Command),
+    /// Something longer.
+    Function(fn() -> Result<()>),
+}
+
+const STEPS: [Step; 6] = [
+    Step { name: "format", needs: Some("fmt"), check: Check::Command(format) },
+    Step { name: "lints", needs: Some("clippy"), check: Check::Command(lints) },
+    Step { name: "documentation", needs: None, check: Check::Command(documentation) },
+    Step { name: "models", needs: None, check: Check::Command(models) },
+    Step { name: "link", needs: None, check: Check::Function(link::run) },
+    Step { name: "example", needs: None, check: Check::Command(example) },
 ];
 
 /// Runs all steps, then the tests, whose closing lines come last; a failed step does not keep the others from running.
@@ -45,7 +54,12 @@ impl Step {
         }
         println!("ci: {}", self.name);
         let start = Instant::now();
-        let outcome = cargo::run(&mut (self.command)(), self.name);
+        let outcome = match self.check {
+            Check::Command(command) => cargo::run(&mut command(), self.name),
+            Check::Function(function) => {
+                function().inspect_err(|error| eprintln!("ci: {}: {error:#}", self.name))
+            }
+        };
         let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
         println!("ci: {} {verdict} in {:.1} s", self.name, start.elapsed().as_secs_f64());
         outcome.is_ok()
@@ -75,5 +89,12 @@ fn models() -> Command {
     let mut command = cargo::cargo();
     command.args(["test", "--quiet", "--release", "--package", "evtchn-device", "--test", "loom"]);
     command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", paths::workspace().join("target/loom"));
+    command
+}
+
+/// A small VMM around the engine, which checks itself.
+fn example() -> Command {
+    let mut command = cargo::cargo();
+    command.args(["run", "--quiet", "--package", "evtchn-engine", "--example", "vmm"]);
     command
 }

@@ -6,6 +6,7 @@ mod cargo;
 mod ci;
 mod device_diff;
 mod fetch;
+mod link;
 mod paths;
 mod replay;
 mod test;
@@ -29,8 +30,10 @@ enum Task {
     Fetch(fetch::Args),
     /// Run every test: packages, the evtchn binary, documentation examples, all tests of the workspace
     Test(test::Args),
-    /// Run what CI runs: format, lints, documentation, then the tests
+    /// Run what CI runs: format, lints, documentation, models, programs without std, the example, then the tests
     Ci,
+    /// Link the engine, the guest and the device into programs without std and libc, and run them
+    Link,
     Replay(replay::Args),
     DeviceDiff(device_diff::Args),
     Bench(bench::Args),
@@ -48,6 +51,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fetch(args) => fetch::run(&args).map(drop)?,
         Task::Test(args) => test::run(&args)?,
         Task::Ci => ci::run()?,
+        Task::Link => link::run()?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),
