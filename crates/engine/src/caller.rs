@@ -7,12 +7,14 @@ use evtchn_abi::args::Send;
 use evtchn_abi::{DomId, Hypercall, Op, Port, VcpuId};
 use evtchn_sync::Reader;
 
+use crate::deliver::Effect;
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::memory::{GuestMemory, copy_in};
 use crate::raw::Outcome;
+use crate::send::Aim;
 
 /// A vCPU, or another thread that calls on behalf of a domain, with what makes its sends cheap: its domain at hand,
 /// and a reader slot of its own, which no other thread writes to.
@@ -106,11 +108,18 @@ impl<H: Hooks> Caller<'_, H> {
     pub fn send(&mut self, port: Port) -> Result<(), OpError> {
         let (engine, domain) = (self.engine, &*self.domain);
         let guard = self.reader.enter();
-        if let Some(merged) = engine.merged(domain, port, &guard) {
-            drop(guard);
-            return engine.sent(domain.id, port, Ok(merged));
-        }
-        let effect = engine.send_edge(domain, port, &guard);
+        let effect = match engine.aim(domain, port, &guard) {
+            Aim::Merged(remote, far) => {
+                drop(guard); // nothing is left to do, and this is told apart from the rest for the sake of speed
+                return engine.sent(
+                    domain.id,
+                    port,
+                    Ok(Effect::Quiet { domain: remote, port: far, fresh: false }),
+                );
+            }
+            Aim::Raise(receiver, port) => Ok(receiver.raise(port, &guard)),
+            Aim::Rare => engine.send_rarely(domain, port, &guard),
+        };
         drop(guard);
         engine.sent(domain.id, port, effect)
     }

@@ -9,7 +9,7 @@ use evtchn_abi::{DomId, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::SeqCst;
 use evtchn_sync::{Guard, Page};
 
-use crate::channel::{Channel, Consumer};
+use crate::channel::Consumer;
 use crate::domain::Domain;
 use crate::dump::Link;
 use crate::engine::Engine;
@@ -30,8 +30,8 @@ pub(crate) struct Edge {
 pub(crate) enum Effect {
     /// Nothing.
     None,
-    /// An event was merged with one that is pending.
-    Merged(DomId, Port),
+    /// A port was raised, and nobody has to be told but the observer.
+    Quiet { domain: DomId, port: Port, fresh: bool },
     /// A port was raised or unmasked.
     Raised(Raised),
     /// A consumer inside the embedder is called.
@@ -61,7 +61,7 @@ impl<P: Page> Domain<P> {
     pub fn is_raised(&self, port: Port, guard: &Guard<'_>) -> bool {
         match self.fifo.load(guard) {
             Some(fifo) => fifo.is_raised(port),
-            None => self.bits(guard).is_some_and(|bits| bits.is_pending(port)),
+            None => self.is_bit_pending(port, guard),
         }
     }
 
@@ -80,16 +80,10 @@ impl<P: Page> Domain<P> {
         // After the pending bit, and after the port is on its queue: pairs with `sched_poll`, which
         // announces itself and then looks at pending bits.
         let pollers = edge.fresh && self.pollers.load(SeqCst) != 0;
+        if edge.upcall.is_none() && !pollers {
+            return Effect::Quiet { domain: self.id, port, fresh: edge.fresh };
+        }
         self.effect(port, true, edge, pollers)
-    }
-
-    fn raise_bit(&self, port: Port, guard: &Guard<'_>) -> Edge {
-        let Some(bits) = self.bits(guard).filter(|bits| bits.set_pending(port)) else {
-            return Edge::default();
-        };
-        let vcpu = self.channels.get(port).map(Channel::vcpu).unwrap_or_default();
-        let upcall = !bits.is_masked(port) && self.announce(port, vcpu, guard);
-        Edge { fresh: true, upcall: upcall.then_some(vcpu) }
     }
 
     /// Clears the port's mask bit, and tells its vCPU of what was pending.
@@ -104,28 +98,19 @@ impl<P: Page> Domain<P> {
         self.effect(port, false, Edge { fresh: false, upcall }, false)
     }
 
-    fn unmask_bit(&self, port: Port, guard: &Guard<'_>) -> Option<VcpuId> {
-        let bits = self.bits(guard)?;
-        let vcpu = self.channels.get(port).map(Channel::vcpu)?;
-        let uncovered = bits.clear_mask(port) && bits.is_pending(port);
-        (uncovered && self.announce(port, vcpu, guard)).then_some(vcpu)
-    }
-
     /// Takes back an event that was not consumed. In the FIFO ABI the port stays on its queue: only the guest can
     /// take it off.
     pub fn clear_pending(&self, port: Port, guard: &Guard<'_>) {
         match self.fifo.load(guard) {
             Some(fifo) => fifo.clear_pending(port),
-            None => {
-                self.bits(guard).inspect(|bits| bits.clear_pending(port));
-            }
+            None => self.clear_pending_bit(port, guard),
         }
     }
 
     pub fn is_pending(&self, port: Port, guard: &Guard<'_>) -> bool {
         match self.fifo.load(guard) {
             Some(fifo) => fifo.peek(port).is_some_and(|word| word.is_pending()),
-            None => self.bits(guard).is_some_and(|bits| bits.is_pending(port)),
+            None => self.is_bit_pending(port, guard),
         }
     }
 
@@ -133,7 +118,7 @@ impl<P: Page> Domain<P> {
     pub fn is_masked(&self, port: Port, guard: &Guard<'_>) -> bool {
         match self.fifo.load(guard) {
             Some(fifo) => fifo.peek(port).is_none_or(|word| word.is_masked()),
-            None => self.bits(guard).is_none_or(|bits| bits.is_masked(port)),
+            None => self.is_bit_masked(port, guard),
         }
     }
 
@@ -166,8 +151,8 @@ impl<H: Hooks> Engine<H> {
     pub(crate) fn fire(&self, effect: Effect) {
         match effect {
             Effect::None => {}
-            Effect::Merged(domain, port) => {
-                self.hooks.observe(Observed::Raised { domain, port, fresh: false, upcall: None });
+            Effect::Quiet { domain, port, fresh } => {
+                self.hooks.observe(Observed::Raised { domain, port, fresh, upcall: None });
             }
             Effect::Raised(raised) => self.fire_raised(raised),
             Effect::Consumer(consumer, domain, vcpu, port) => {

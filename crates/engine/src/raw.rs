@@ -5,6 +5,8 @@
 //! operations with results copy the whole structure out again, on success only. If *that* fails the
 //! answer is EFAULT and the operation is not undone: a port may stay open, as with Xen.
 
+use core::num::NonZeroU64;
+
 use evtchn_abi::args::{
     AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, EvtchnOp, ExpandArray,
     InitControl, Reset, SchedPoll, SchedPoll32, Send, SetPriority, Status, Unmask,
@@ -35,7 +37,7 @@ pub enum Outcome {
     /// [`Engine::finish_poll`] and return 0.
     Block {
         /// When to stop waiting, in nanoseconds of absolute system time; `None` for never.
-        deadline: Option<u64>,
+        deadline: Option<NonZeroU64>,
     },
     /// Call again, now with the command [`Op::RESET_CONT`] and the same argument, when whatever
     /// asked for the pause is done.
@@ -238,9 +240,7 @@ impl<H: Hooks> Engine<H> {
         });
         match outcome {
             Ok(PollOutcome::Ready) => Outcome::of(Ok(())),
-            Ok(PollOutcome::Sleep) => {
-                Outcome::Block { deadline: (poll.timeout != 0).then_some(poll.timeout) }
-            }
+            Ok(PollOutcome::Sleep) => Outcome::Block { deadline: NonZeroU64::new(poll.timeout) },
             Err(error) => Outcome::of(Err(error)),
         }
     }

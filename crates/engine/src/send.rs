@@ -14,6 +14,16 @@ use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
 
+/// Where a send goes.
+pub(crate) enum Aim<'g, P> {
+    /// To a port that is raised already.
+    Merged(DomId, Port),
+    /// To a port of another guest's.
+    Raise(&'g Domain<P>, Port),
+    /// Elsewhere.
+    Rare,
+}
+
 impl<H: Hooks> Engine<H> {
     /// `EVTCHNOP_send`: signals the other end of `port`.
     ///
@@ -39,9 +49,26 @@ impl<H: Hooks> Engine<H> {
         port: Port,
         guard: &Guard<'_>,
     ) -> Result<Effect, OpError> {
-        match self.merged(caller, port, guard) {
-            Some(merged) => Ok(merged),
-            None => self.send_edge(caller, port, guard),
+        match self.aim(caller, port, guard) {
+            Aim::Merged(domain, port) => Ok(Effect::Quiet { domain, port, fresh: false }),
+            Aim::Raise(receiver, port) => Ok(receiver.raise(port, guard)),
+            Aim::Rare => self.send_rarely(caller, port, guard),
+        }
+    }
+
+    /// Where a send goes. Most go to another guest, and most of those change nothing: this is small.
+    #[inline]
+    pub(crate) fn aim<'g>(
+        &'g self,
+        caller: &Domain<H::Page>,
+        port: Port,
+        guard: &'g Guard<'_>,
+    ) -> Aim<'g, H::Page> {
+        let Some((remote, port)) = caller.channels.peer(port) else { return Aim::Rare };
+        match self.peek(remote, guard) {
+            Ok(receiver) if receiver.is_raised(port, guard) => Aim::Merged(remote, port),
+            Ok(receiver) => Aim::Raise(receiver, port),
+            Err(_) => Aim::Rare,
         }
     }
 
@@ -57,33 +84,18 @@ impl<H: Hooks> Engine<H> {
         self.observed(caller, Op::SEND, port, result)
     }
 
-    /// The effect of a send that changes nothing. Most sends end here, so this comes first and is small.
-    #[inline]
-    pub(crate) fn merged(
-        &self,
-        sender: &Domain<H::Page>,
-        port: Port,
-        guard: &Guard<'_>,
-    ) -> Option<Effect> {
-        let (remote, port) = sender.channels.peer(port)?;
-        let receiver = self.peek(remote, guard).ok()?;
-        receiver.is_raised(port, guard).then_some(Effect::Merged(remote, port))
-    }
-
-    /// The general case.
+    /// Sends from a port whose other end is not a guest's, or is not there.
+    #[cold]
     #[inline(never)]
-    pub(crate) fn send_edge(
+    pub(crate) fn send_rarely(
         &self,
         sender: &Domain<H::Page>,
         port: Port,
         guard: &Guard<'_>,
     ) -> Result<Effect, OpError> {
-        let channel = sender.channel(port)?;
-        match channel.route()? {
-            Route::Peer(remote, port) => Ok(self.peek(remote, guard)?.raise(port, guard)),
+        match sender.channel(port)?.route()? {
             Route::Itself => Ok(sender.raise(port, guard)),
-            Route::Nobody => Ok(Effect::None),
-            Route::Consumer(remote, port) => Ok(self.consumer_effect(remote, port, guard)),
+            route => self.route_effect(Some(route), guard),
         }
     }
 

@@ -13,54 +13,203 @@
 //! "Set P, read M" against "clear M, read P" is the store-buffer pattern: were any of the four weaker,
 //! both sides could miss each other and the event would be lost.
 //!
-//! A raise looks at P before it sets it, so that senders to a port that is pending do not take its line from each
-//! other. What the sender wrote comes before that look, by the fence of the reader's entry; the guest that clears P looks
-//! for it afterwards.
+//! P and S are looked at before they are set: if they are set already there is nothing to do, and senders do not
+//! take the lines from each other. What comes before the look at P is what the sender wrote, by the fence of the reader's
+//! entry; the guest that clears P looks for it afterwards. What comes before the look at S is P, by the fence of its
+//! setting; the guest that takes S looks for it afterwards.
+//!
+//! Bits are set one at a time with their old value tested, which is one instruction where there is one for that: a guest that
+//! rewrites the word without end cannot make it loop.
 
 use evtchn_abi::{Layout, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::SeqCst;
-use evtchn_sync::{Guard, Page};
+use evtchn_sync::atomic::{AtomicU32, AtomicU64};
+use evtchn_sync::{Guard, Page, fence_after_rmw};
 
 use crate::config::Width;
+use crate::deliver::Edge;
 use crate::domain::Domain;
 
-/// The bits of a domain's ports in its shared_info, as its width lays them out.
-pub(crate) struct Bits<'g, P> {
-    page: &'g P,
-    width: Width,
+/// The words of one width, and where a guest of that width has them.
+pub(crate) trait Word {
+    const LAYOUT: &'static Layout;
+
+    fn of<P: Page>(page: &P, offset: usize) -> Option<&Self>;
+    fn has(&self, bit: u32) -> bool;
+    /// Sets a bit; whether it was set.
+    fn set(&self, bit: u32) -> bool;
+    /// Clears a bit; whether it was set.
+    fn clear(&self, bit: u32) -> bool;
 }
 
-/// Where a bit of one of the arrays is.
-#[derive(Clone, Copy)]
-struct BitAt {
+macro_rules! words {
+    ($($atomic:ident, $one:expr, $access:ident, $layout:expr;)*) => {$(
+        impl Word for $atomic {
+            const LAYOUT: &'static Layout = &$layout;
+
+            #[inline]
+            fn of<P: Page>(page: &P, offset: usize) -> Option<&Self> {
+                page.$access(offset)
+            }
+
+            #[inline]
+            fn has(&self, bit: u32) -> bool {
+                self.load(SeqCst) & ($one << bit) != 0
+            }
+
+            #[inline]
+            fn set(&self, bit: u32) -> bool {
+                self.fetch_or($one << bit, SeqCst) & ($one << bit) != 0
+            }
+
+            #[inline]
+            fn clear(&self, bit: u32) -> bool {
+                self.fetch_and(!($one << bit), SeqCst) & ($one << bit) != 0
+            }
+        }
+    )*};
+}
+
+words! {
+    AtomicU64, 1u64, u64, Layout::X86_64;
+    AtomicU32, 1u32, u32, Layout::X86_32;
+}
+
+/// Runs a method with the word of the domain's width.
+macro_rules! by_width {
+    ($domain:ident.$method:ident($($arg:expr),*)) => {
+        match $domain.width() {
+            Width::Bits64 => $domain.$method::<AtomicU64>($($arg),*),
+            Width::Bits32 => $domain.$method::<AtomicU32>($($arg),*),
+        }
+    };
+}
+
+/// A bit in a page.
+struct Bit<'g, P, W> {
+    page: &'g P,
     offset: usize,
+    word: &'g W,
     bit: u32,
 }
 
+impl<'g, P: Page, W: Word> Bit<'g, P, W> {
+    #[inline]
+    fn new(page: &'g P, offset: usize, bit: u32) -> Option<Self> {
+        Some(Self { page, offset, word: W::of(page, offset)?, bit })
+    }
+
+    #[inline]
+    fn is_set(&self) -> bool {
+        self.word.has(self.bit)
+    }
+
+    /// Sets the bit, unless a look finds it set; whether that changed it.
+    #[inline]
+    fn set(&self) -> bool {
+        let changed = !self.is_set() && !self.word.set(self.bit);
+        if changed {
+            self.page.wrote(self.offset);
+        }
+        changed
+    }
+
+    /// Clears the bit; whether that changed it.
+    fn clear(&self) -> bool {
+        let changed = self.word.clear(self.bit);
+        if changed {
+            self.page.wrote(self.offset);
+        }
+        changed
+    }
+}
+
+/// The pending bit of a port. `None` for a port outside the array, whose events are dropped: an HVM guest may have
+/// narrowed its layout since it opened the port.
 #[inline]
-fn pending_at(layout: &Layout, port: Port) -> Option<BitAt> {
-    let (word, bit) = layout.word_and_bit(port)?;
-    Some(BitAt { offset: layout.pending_word(word)?, bit })
+fn pending<P: Page, W: Word>(page: &P, port: Port) -> Option<Bit<'_, P, W>> {
+    let (word, bit) = W::LAYOUT.word_and_bit(port)?;
+    Bit::new(page, W::LAYOUT.pending_word(word)?, bit)
+}
+
+/// The mask bit of a port.
+#[inline]
+fn mask<P: Page, W: Word>(page: &P, port: Port) -> Option<Bit<'_, P, W>> {
+    let (word, bit) = W::LAYOUT.word_and_bit(port)?;
+    Bit::new(page, W::LAYOUT.mask_word(word)?, bit)
 }
 
 impl<P: Page> Domain<P> {
-    /// The bits of the ports; `None` if there is no shared_info.
-    #[inline]
-    pub fn bits<'g>(&'g self, guard: &'g Guard<'_>) -> Option<Bits<'g, P>> {
-        Some(Bits { page: self.shared_info.load(guard)?, width: self.width() })
+    /// Sets the port pending, and tells its vCPU if that is news and the port is not masked.
+    pub fn raise_bit(&self, port: Port, guard: &Guard<'_>) -> Edge {
+        by_width!(self.raise_in(port, guard)).unwrap_or_default()
     }
 
-    /// Sets the selector bit of a port's word on a vCPU; on its edge the upcall byte. Whether that was an edge, too.
-    ///
-    /// A port outside the arrays is dropped: an HVM guest may have narrowed its layout since it
-    /// opened the port.
-    pub fn announce(&self, port: Port, vcpu: VcpuId, guard: &Guard<'_>) -> bool {
-        let announced = || {
-            let (word, _) = self.width().layout().word_and_bit(port)?;
-            let info = self.vcpu_info(vcpu, guard)?;
-            Some(info.select(word) == Some(false) && info.mark_upcall())
-        };
-        announced().unwrap_or(false)
+    #[inline]
+    fn raise_in<W: Word>(&self, port: Port, guard: &Guard<'_>) -> Option<Edge> {
+        let page = self.shared_info.load(guard)?;
+        if !pending::<P, W>(page, port)?.set() {
+            return None;
+        }
+        fence_after_rmw(); // set P, look at M: pairs with `unmask_in`
+        let masked = mask::<P, W>(page, port)?.is_set();
+        let upcall = if masked { None } else { self.announce::<W>(port, guard) };
+        Some(Edge { fresh: true, upcall })
+    }
+
+    /// Clears the mask bit, and tells the vCPU if that uncovered a pending event. Returns it if its upcall byte changed.
+    pub fn unmask_bit(&self, port: Port, guard: &Guard<'_>) -> Option<VcpuId> {
+        by_width!(self.unmask_in(port, guard))
+    }
+
+    fn unmask_in<W: Word>(&self, port: Port, guard: &Guard<'_>) -> Option<VcpuId> {
+        let page = self.shared_info.load(guard)?;
+        if !mask::<P, W>(page, port)?.clear() {
+            return None;
+        }
+        fence_after_rmw(); // clear M, look at P: pairs with `raise_in`
+        let uncovered = pending::<P, W>(page, port)?.is_set();
+        if uncovered { self.announce::<W>(port, guard) } else { None }
+    }
+
+    /// Sets the selector bit of the port's word on its vCPU, and on its edge the upcall byte. Returns the vCPU on
+    /// the edge of that.
+    #[inline]
+    fn announce<W: Word>(&self, port: Port, guard: &Guard<'_>) -> Option<VcpuId> {
+        let vcpu = self.channels.get(port)?.vcpu();
+        let (word, _) = W::LAYOUT.word_and_bit(port)?;
+        let info = self.vcpu_info(vcpu, guard)?;
+        let selected = !info.is_selected(word) && info.select(word) == Some(false);
+        (selected && info.mark_upcall()).then_some(vcpu)
+    }
+
+    /// Takes back an event that was not consumed.
+    pub fn clear_pending_bit(&self, port: Port, guard: &Guard<'_>) {
+        by_width!(self.clear_pending_in(port, guard));
+    }
+
+    fn clear_pending_in<W: Word>(&self, port: Port, guard: &Guard<'_>) -> Option<bool> {
+        Some(pending::<P, W>(self.shared_info.load(guard)?, port)?.clear())
+    }
+
+    /// Is the pending bit set, whichever ABI is in use?
+    #[inline]
+    pub fn is_bit_pending(&self, port: Port, guard: &Guard<'_>) -> bool {
+        by_width!(self.is_pending_in(port, guard)).unwrap_or(false)
+    }
+
+    #[inline]
+    fn is_pending_in<W: Word>(&self, port: Port, guard: &Guard<'_>) -> Option<bool> {
+        Some(pending::<P, W>(self.shared_info.load(guard)?, port)?.is_set())
+    }
+
+    /// A port outside the array counts as masked.
+    pub fn is_bit_masked(&self, port: Port, guard: &Guard<'_>) -> bool {
+        by_width!(self.is_masked_in(port, guard)).unwrap_or(true)
+    }
+
+    fn is_masked_in<W: Word>(&self, port: Port, guard: &Guard<'_>) -> Option<bool> {
+        Some(mask::<P, W>(self.shared_info.load(guard)?, port)?.is_set())
     }
 
     /// The selector bit of a port's word on a vCPU.
@@ -68,87 +217,5 @@ impl<P: Page> Domain<P> {
         let word = self.width().layout().word_and_bit(port);
         let info = self.vcpu_info(vcpu, guard);
         word.zip(info).is_some_and(|((word, _), info)| info.is_selected(word))
-    }
-}
-
-impl<P: Page> Bits<'_, P> {
-    /// Sets the port pending; whether it was not. A port outside the array never becomes pending.
-    #[inline]
-    pub fn set_pending(&self, port: Port) -> bool {
-        let at = pending_at(self.layout(), port);
-        self.test(at) == Some(false) && self.set(at) == Some(false)
-    }
-
-    /// Clears the mask bit; whether it was set.
-    pub fn clear_mask(&self, port: Port) -> bool {
-        self.clear(self.mask_at(port)) == Some(true)
-    }
-
-    pub fn clear_pending(&self, port: Port) {
-        self.clear(pending_at(self.layout(), port));
-    }
-
-    #[inline]
-    pub fn is_pending(&self, port: Port) -> bool {
-        // As `test`, with the layout known when this is compiled: every send comes here.
-        let is_set = match self.width {
-            Width::Bits64 => pending_at(&Layout::X86_64, port)
-                .and_then(|BitAt { offset, bit }| Some(self.page.u64(offset)?.load(SeqCst) >> bit & 1 == 1)),
-            Width::Bits32 => pending_at(&Layout::X86_32, port)
-                .and_then(|BitAt { offset, bit }| Some(self.page.u32(offset)?.load(SeqCst) >> bit & 1 == 1)),
-        };
-        is_set.unwrap_or(false)
-    }
-
-    /// A port outside the array counts as masked.
-    pub fn is_masked(&self, port: Port) -> bool {
-        self.test(self.mask_at(port)) != Some(false)
-    }
-
-    #[inline]
-    fn layout(&self) -> &'static Layout {
-        self.width.layout()
-    }
-
-    #[inline]
-    fn mask_at(&self, port: Port) -> Option<BitAt> {
-        let (word, bit) = self.layout().word_and_bit(port)?;
-        Some(BitAt { offset: self.layout().mask_word(word)?, bit })
-    }
-
-    /// Sets the bit; whether it was set. `None`: no such bit.
-    #[inline]
-    fn set(&self, at: Option<BitAt>) -> Option<bool> {
-        let BitAt { offset, bit } = at?;
-        let was = match self.width {
-            Width::Bits64 => self.page.u64(offset)?.fetch_or(1 << bit, SeqCst) >> bit & 1 == 1,
-            Width::Bits32 => self.page.u32(offset)?.fetch_or(1 << bit, SeqCst) >> bit & 1 == 1,
-        };
-        if !was {
-            self.page.wrote(offset);
-        }
-        Some(was)
-    }
-
-    /// Clears the bit; whether it was set. `None`: no such bit.
-    fn clear(&self, at: Option<BitAt>) -> Option<bool> {
-        let BitAt { offset, bit } = at?;
-        let was = match self.width {
-            Width::Bits64 => self.page.u64(offset)?.fetch_and(!(1 << bit), SeqCst) >> bit & 1 == 1,
-            Width::Bits32 => self.page.u32(offset)?.fetch_and(!(1 << bit), SeqCst) >> bit & 1 == 1,
-        };
-        if was {
-            self.page.wrote(offset);
-        }
-        Some(was)
-    }
-
-    #[inline]
-    fn test(&self, at: Option<BitAt>) -> Option<bool> {
-        let BitAt { offset, bit } = at?;
-        Some(match self.width {
-            Width::Bits64 => self.page.u64(offset)?.load(SeqCst) >> bit & 1 == 1,
-            Width::Bits32 => self.page.u32(offset)?.load(SeqCst) >> bit & 1 == 1,
-        })
     }
 }

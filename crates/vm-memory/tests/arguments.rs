@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use common::{GUEST, Memory, PAGE, SENDER, V0, engine, get, memory, put, take_dirty};
@@ -224,7 +225,7 @@ fn a_poll_finds_its_ports_through_the_page_tables() {
     let args = [SchedOp::POLL.0.into(), 0, 0, 0, 0];
     let mut arguments = Arguments::new(&memory, walk);
     let outcome = engine.hypercall(GUEST, V0, Hypercall::SCHED_OP.0, args, &mut arguments);
-    assert_eq!(outcome, Outcome::Block { deadline: Some(9) });
+    assert_eq!(outcome, Outcome::Block { deadline: NonZeroU64::new(9) });
     assert!(engine.finish_poll(GUEST, V0));
 }
 

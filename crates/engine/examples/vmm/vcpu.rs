@@ -55,7 +55,7 @@ impl<'a> Cpu<'a> {
                 Outcome::Done(result) => return result,
                 // A poll. An event, an upcall or the clock ends it; the engine must know, whichever it was.
                 Outcome::Block { deadline } => {
-                    self.sleep(deadline.map(|time| self.vmm().start + Duration::from_nanos(time)));
+                    self.sleep(deadline.map(|time| self.vmm().start + Duration::from_nanos(time.get())));
                     self.engine.finish_poll(self.domain, V0);
                     return 0;
                 }

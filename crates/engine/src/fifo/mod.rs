@@ -116,18 +116,25 @@ impl<P: Page> Fifo<P> {
         let Some(word) = self.word(port).or_else(|| self.keep(port, channels)) else {
             return Pushed::default();
         };
-        if is_raised(word.load()) {
+        let seen = word.load();
+        if is_raised(seen) {
             return Pushed::default();
         }
         let Some(channel) = channels.get(port) else { return Pushed::default() };
         let target = channel.target();
-        if !self.has_control(target.vcpu) {
+        let Some(queues) = self.queues_of(target.vcpu).filter(|queues| queues.control.get().is_some()) else {
             return Pushed::default();
+        };
+        let both = || word.set_pending_and_linked(seen);
+        if !seen.is_linked()
+            && !seen.is_masked()
+            && let Some(ready) = self.link(port, queues, channel, target, both)
+        {
+            return Pushed { fresh: !seen.is_pending(), ready };
         }
-        let was = word.set_pending();
-        let linkable = !was.is_linked() && !was.is_masked();
-        let ready = linkable.then(|| self.link(port, &word, channel, target)).flatten();
-        Pushed { fresh: !was.is_pending(), ready }
+        let fresh = word.set_pending();
+        fence_after_rmw(); // set PENDING, look at MASKED and LINKED: pairs with `unmask`, and the guest's clearing of either
+        Pushed { fresh, ready: self.link_if_needed(port, queues, &word, channel, target) }
     }
 
     /// Keeps an event for a port that has no word; the word, if it has got one just then.
@@ -147,41 +154,69 @@ impl<P: Page> Fifo<P> {
     /// was set by that.
     pub fn unmask(&self, port: Port, channels: &Channels) -> Option<VcpuId> {
         let (word, channel) = (self.word(port)?, channels.get(port)?);
-        let was = word.clear_masked();
-        let linkable = was.is_pending() && !was.is_linked();
-        linkable.then(|| self.link(port, &word, channel, channel.target())).flatten()
+        word.clear_masked();
+        fence_after_rmw(); // clear MASKED, look at PENDING: pairs with `raise`
+        let target = channel.target();
+        self.link_if_needed(port, self.queues_of(target.vcpu)?, &word, channel, target)
     }
 
-    /// Puts the port, which was seen pending and neither linked nor masked, onto the queue. Returns the
-    /// vCPU whose READY bit was set by that.
+    /// Links the port if it is pending and neither linked nor masked.
+    fn link_if_needed(
+        &self,
+        port: Port,
+        queues: &VcpuQueues<P>,
+        word: &Word<'_, P>,
+        channel: &Channel,
+        target: QueueId,
+    ) -> Option<VcpuId> {
+        let linkable = |word: EventWord| word.is_pending() && !word.is_linked() && !word.is_masked();
+        if !linkable(word.load()) {
+            return None;
+        }
+        // The second look keeps ports off the queues that have no business there: if the guest has consumed the event
+        // it was another sender that linked it; if it has masked the port, its unmask will. Setting LINKED decides.
+        let set = || linkable(word.load()) && word.set_linked();
+        self.link(port, queues, channel, target, set).flatten()
+    }
+
+    /// Puts a port onto the queue, if `set`, called under the locks, has set its LINKED bit. Returns the vCPU whose READY bit
+    /// was set by that; `None` if the port was not put there.
     ///
     /// If the port's last queue changes between reading and locking, another sender has linked it after
     /// it was seen pending: nothing is left to do. In detail, with all accesses sequentially consistent:
     /// we saw PENDING in the word, then read the old last queue; the other wrote the new one after it had
     /// set LINKED. Had that been before our look at the word, the guest would have had to clear LINKED in
-    /// between, and it can reach the port only after the last queue was written.
-    fn link(&self, port: Port, word: &Word<'_, P>, channel: &Channel, target: QueueId) -> Option<VcpuId> {
-        let control = self.queues_of(target.vcpu)?.control.get()?;
+    /// between, and it can reach the port only after the last queue was written. (A sender that has not set PENDING yet
+    /// does so then, and looks again.)
+    fn link(
+        &self,
+        port: Port,
+        queues: &VcpuQueues<P>,
+        channel: &Channel,
+        target: QueueId,
+        set: impl FnOnce() -> bool,
+    ) -> Option<Option<VcpuId>> {
+        let control = queues.control.get()?;
         let last = channel.last_queue();
-        let mut queues = Locked::lock(&self.vcpus, last, target)?;
-        if channel.last_queue() != last || !still_to_link(word.load()) || word.set_linked() {
+        let mut locked = Locked::lock(&self.vcpus, last, target)?;
+        if channel.last_queue() != last || !set() {
             return None;
         }
-        queues.leave(port);
+        locked.leave(port);
         if last != target {
             channel.set_last_queue(target);
         }
-        queues.unlock_old();
-        let tail = core::mem::replace(&mut queues.goal().tail, port);
+        locked.unlock_old();
+        let tail = core::mem::replace(&mut locked.goal().tail, port);
         let appended = tail != Port(0) && self.word(tail).is_some_and(|tail| tail.set_link(port));
         if appended {
-            return None;
+            return Some(None);
         }
         control.set_head(target.priority, port);
         // READY under the lock, too: set later, when the port may have been taken and be on another queue, it would
         // send the guest to the stale HEAD. The guest would take the port off that other queue out of turn, and what
         // is before it there would be lost with the next append.
-        control.set_ready(target.priority).then_some(target.vcpu)
+        Some(control.set_ready(target.priority).then_some(target.vcpu))
     }
 
     /// Takes back an event that was not consumed. LINKED stays: only the guest can take the port off.
@@ -214,11 +249,4 @@ impl<P: Page> Fifo<P> {
 /// PENDING alone is not enough: a port that is pending, and neither linked nor masked, is to be linked by whoever sees it.
 fn is_raised(word: EventWord) -> bool {
     word.is_pending() && (word.is_linked() || word.is_masked())
-}
-
-/// Has nobody done it meanwhile? If the guest has consumed the event it was another sender that linked
-/// it; if it has masked the port, its unmask will. Only a hint, to keep ports off the queues that have no
-/// business there: setting LINKED decides.
-fn still_to_link(word: EventWord) -> bool {
-    word.is_pending() && !word.is_linked() && !word.is_masked()
 }

@@ -33,18 +33,22 @@ impl<'a, P: Page> Word<'a, P> {
         EventWord(self.bits.load(SeqCst))
     }
 
-    /// Sets bits; the word as it was.
-    pub fn set(&self, bits: u32) -> EventWord {
-        self.wrote(EventWord(self.bits.fetch_or(bits, SeqCst)))
+    /// Sets a bit; whether it was clear. One instruction where there is one for that.
+    #[inline]
+    fn set(&self, bit: u32) -> bool {
+        let changed = self.bits.fetch_or(bit, SeqCst) & bit == 0;
+        self.page.wrote(self.offset);
+        changed
     }
 
-    /// Clears bits; the word as it was.
-    pub fn clear(&self, bits: u32) -> EventWord {
-        self.wrote(EventWord(self.bits.fetch_and(!bits, SeqCst)))
+    /// Clears a bit.
+    fn clear(&self, bit: u32) {
+        self.bits.fetch_and(!bit, SeqCst);
+        self.page.wrote(self.offset);
     }
 
-    /// Sets PENDING; the word as it was.
-    pub fn set_pending(&self) -> EventWord {
+    /// Sets PENDING; whether it was clear.
+    pub fn set_pending(&self) -> bool {
         self.set(PENDING)
     }
 
@@ -52,14 +56,24 @@ impl<'a, P: Page> Word<'a, P> {
         self.clear(PENDING);
     }
 
-    /// Clears MASKED; the word as it was.
-    pub fn clear_masked(&self) -> EventWord {
-        self.clear(MASKED)
+    pub fn clear_masked(&self) {
+        self.clear(MASKED);
     }
 
-    /// Sets LINKED; whether it was set.
+    /// Sets LINKED; whether it was clear.
     pub fn set_linked(&self) -> bool {
-        self.set(LINKED).is_linked()
+        self.set(LINKED)
+    }
+
+    /// Sets PENDING and LINKED in one step, if the word is `seen`; whether it was.
+    #[inline]
+    pub fn set_pending_and_linked(&self, seen: EventWord) -> bool {
+        let linked = seen.with(PENDING | LINKED);
+        let done = self.bits.compare_exchange(seen.0, linked.0, SeqCst, SeqCst).is_ok();
+        if done {
+            self.page.wrote(self.offset);
+        }
+        done
     }
 
     /// Makes `next` follow this word's port, if that is on its queue still: false if it is not.
@@ -75,7 +89,8 @@ impl<'a, P: Page> Word<'a, P> {
         if self.try_link(seen, next).is_ok() {
             return true;
         }
-        let mut seen = self.set(BUSY).with(BUSY);
+        self.set(BUSY);
+        let mut seen = self.load();
         for _ in 0..BUSY_ATTEMPTS {
             if !seen.is_linked() {
                 self.clear(BUSY);
@@ -97,11 +112,6 @@ impl<'a, P: Page> Word<'a, P> {
         self.bits.compare_exchange(seen.0, linked.0, SeqCst, SeqCst).map_err(EventWord)?;
         self.page.wrote(self.offset);
         Ok(())
-    }
-
-    fn wrote(&self, was: EventWord) -> EventWord {
-        self.page.wrote(self.offset);
-        was
     }
 }
 

@@ -98,7 +98,7 @@ impl<H: Hooks> Engine<H> {
         for port in (1..limit).map(Port) {
             let effect = {
                 let guard = enter();
-                let pending = domain.bits(&guard).is_some_and(|bits| bits.is_pending(port));
+                let pending = domain.is_bit_pending(port, &guard);
                 let switched = domain.fifo.is_some();
                 if pending && switched { domain.raise(port, &guard) } else { Effect::None }
             };

@@ -252,7 +252,7 @@ impl Program {
         let answer = self.machine.call(&Call::poll(at, &ports, PAST));
         let ret = match answer.outcome {
             Outcome::Done(ret) => ret,
-            Outcome::Block { deadline: Some(PAST) } => {
+            Outcome::Block { deadline } if deadline.is_some_and(|time| time.get() == PAST) => {
                 self.machine.engine().finish_poll(BARE_GUEST, VcpuId(0));
                 0
             }
