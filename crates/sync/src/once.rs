@@ -51,7 +51,7 @@ impl<T> Once<T> {
             return Err(value);
         }
         // SAFETY: only the thread that left EMPTY writes, and nobody reads before READY.
-        unsafe { (*self.value.get()).write(value) };
+        unsafe { self.value.get().write(MaybeUninit::new(value)) };
         // Release pairs with the acquire in `get`.
         self.state.store(READY, Release);
         Ok(())
@@ -64,8 +64,8 @@ impl<T> Once<T> {
         if self.state.load(Acquire) != READY {
             return None;
         }
-        // SAFETY: the state is READY, so it was written, and is never written again.
-        Some(unsafe { (*self.value.get()).assume_init_ref() })
+        // SAFETY: the state is READY, so it was written, and is never written again; `MaybeUninit<T>` is laid out as `T`.
+        Some(unsafe { &*self.value.get().cast::<T>() })
     }
 }
 

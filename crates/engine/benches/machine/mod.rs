@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use evtchn_abi::fifo::{LINK_MASK, LINKED, MAX_ARRAY_PAGES, NR_CHANNELS};
-use evtchn_abi::{DomId, Gfn, Layout, Op, Port, VcpuId};
-use evtchn_engine::{Caller, DomainConfig, Engine, Fault, GuestMemory, Hooks, Outcome, Upcall};
+use evtchn_abi::{DomId, Errno, Gfn, Layout, Op, Port, VcpuId};
+use evtchn_engine::{Caller, DomainConfig, Engine, Fault, GuestMemory, Hooks, OpError, Outcome, Upcall};
 use evtchn_guest::{Fifo, FifoVcpu, SelfNotify, TwoLevel, Vcpu};
 use evtchn_sync::{HeapPage, Page};
 
@@ -148,12 +148,6 @@ impl Cpu {
     }
 }
 
-/// The receiver's kernel.
-enum Kernel {
-    TwoLevel(TwoLevel<Arc<HeapPage>, [Vcpu; 1]>),
-    Fifo(Fifo<Arc<HeapPage>, [FifoVcpu<Arc<HeapPage>>; 1], Vec<Arc<HeapPage>>>),
-}
-
 /// By which ABI the receiver, and for FIFO the sender too, gets events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abi {
@@ -179,49 +173,50 @@ pub struct Machine {
     pub receiver: Cpu,
     /// The sender's ports, and the receiver's.
     pub ports: Vec<(Port, Port)>,
-    abi: Abi,
-    page: Arc<HeapPage>,
     kernel: Kernel,
+    senders_kernel: Kernel,
 }
 
 impl Machine {
-    /// Starts it with this many channels; nothing is pending.
+    /// Starts it with this many channels; nothing is pending at the receiver's.
     pub fn new(abi: Abi, channels: u32) -> Self {
-        Self::with_vcpus(abi, channels, 1)
-    }
-
-    /// As `new`, with receivers of so many vCPUs.
-    pub fn with_vcpus(abi: Abi, channels: u32, vcpus: u32) -> Self {
         let engine: &'static Engine<Embedder> = Box::leak(Box::new(Engine::new(Embedder::new())));
-        let page = Arc::new(HeapPage::new());
-        let config = DomainConfig { max_port: None, ..DomainConfig::guest(vcpus) };
-        for (domain, page) in [(SENDER, Arc::new(HeapPage::new())), (RECEIVER, Arc::clone(&page))] {
+        let config = DomainConfig { max_port: None, ..DomainConfig::guest(1) };
+        let [senders_kernel, kernel] = [SENDER, RECEIVER].map(|domain| {
+            let page = Arc::new(HeapPage::new());
             engine.create_domain(domain, config.clone()).expect("a new domain starts");
-            engine.set_shared_info(domain, Some(page)).expect("a domain takes a page");
-        }
-        if abi == Abi::Fifo {
-            [SENDER, RECEIVER].iter().for_each(|&domain| switch(engine, domain));
-        }
-        let kernel = kernel(engine, abi, &page);
+            engine.set_shared_info(domain, Some(Arc::clone(&page))).expect("a domain takes a page");
+            Kernel::boot(engine, domain, abi, page)
+        });
         let (sender, receiver) = (Cpu::new(engine, SENDER), Cpu::new(engine, RECEIVER));
-        let mut machine = Self { engine, sender, receiver, ports: Vec::new(), abi, page, kernel };
+        let mut machine = Self { engine, sender, receiver, ports: Vec::new(), kernel, senders_kernel };
         machine.ports = (0..channels).map(|_| machine.connect()).collect();
-        // The sender's ends were raised when they were bound: they stay so.
         machine
     }
 
-    /// Opens a channel.
+    /// Opens a channel to a port that the receiver has unmasked. The sender's is masked.
     pub fn connect(&mut self) -> (Port, Port) {
         let far = self.receiver.alloc(SENDER);
-        if let Kernel::TwoLevel(guest) = &self.kernel {
-            guest.bind_to_vcpu(far, VcpuId(0));
-        }
+        self.kernel.listen(far);
         (self.sender.bind(RECEIVER, far), far)
+    }
+
+    /// Gives the receiver, which has been reset, the FIFO ABI again.
+    pub fn restart_receiver(&mut self) {
+        if self.engine.set_priority(RECEIVER, Port(0), 0) == Err(OpError::NotImplemented) {
+            let page = Arc::clone(&self.kernel.page);
+            self.kernel = Kernel::boot(self.engine, RECEIVER, Abi::Fifo, page);
+        }
     }
 
     /// The n-th port of the sender.
     pub fn port(&self, n: u32) -> Port {
         self.ports[n as usize].0
+    }
+
+    /// The kernel of the sender or of the receiver.
+    pub fn kernel_of(&self, domain: DomId) -> &Kernel {
+        if domain == SENDER { &self.senders_kernel } else { &self.kernel }
     }
 
     /// Sends to the first `count` ports.
@@ -235,15 +230,78 @@ impl Machine {
 
     /// The receiver takes an upcall; how many events it found.
     pub fn consume(&self) -> u32 {
+        self.kernel.consume()
+    }
+
+    /// Makes nothing pending for the receiver, with as few instructions as can be.
+    pub fn clear(&self) {
+        self.kernel.clear();
+    }
+}
+
+/// A domain's kernel.
+pub struct Kernel {
+    frames: &'static Embedder,
+    domain: DomId,
+    page: Arc<HeapPage>,
+    ports: Ports,
+}
+
+enum Ports {
+    TwoLevel(TwoLevel<Arc<HeapPage>, [Vcpu; 1]>),
+    Fifo(Fifo<Arc<HeapPage>, [FifoVcpu<Arc<HeapPage>>; 1], Vec<Arc<HeapPage>>>),
+}
+
+impl Kernel {
+    fn boot(engine: &'static Engine<Embedder>, domain: DomId, abi: Abi, page: Arc<HeapPage>) -> Self {
+        let frames = engine.hooks();
+        let shared = Arc::clone(&page);
+        let ports = match abi {
+            Abi::TwoLevel => {
+                let guest = TwoLevel::new(shared, &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
+                guest.mask_all();
+                Ports::TwoLevel(guest)
+            }
+            Abi::Fifo => {
+                let frame = |gfn| frames.frame(domain, gfn);
+                let array = (0..MAX_ARRAY_PAGES).map(|page| frame(Gfn(page.into()))).collect();
+                let guest = Fifo::new(shared, &Layout::X86_64, [FifoVcpu::new(frame(CONTROL), 0)], array);
+                let kernel = InProcess(engine, domain);
+                guest.init_vcpu(VcpuId(0), CONTROL, &kernel).expect("the frame exists");
+                let last = Port(NR_CHANNELS - 1);
+                guest.cover(last, |page| Gfn(page as u64), &kernel).expect("the frames exist");
+                Ports::Fifo(guest)
+            }
+        };
+        Self { frames, domain, page, ports }
+    }
+
+    /// Begins to handle a port's events, but for what is pending.
+    pub fn listen(&self, port: Port) {
+        match &self.ports {
+            Ports::TwoLevel(guest) => {
+                guest.clear_pending(port);
+                guest.bind_to_vcpu(port, VcpuId(0));
+                guest.unmask(port, VcpuId(0), &Quiet).expect("the port is open");
+            }
+            Ports::Fifo(guest) => {
+                guest.clear_pending(port);
+                guest.unmask(port, &Quiet).expect("the port is open");
+            }
+        }
+    }
+
+    /// Takes an upcall; how many events it found.
+    pub fn consume(&self) -> u32 {
         let mut count = 0;
-        match &self.kernel {
-            Kernel::TwoLevel(guest) => {
+        match &self.ports {
+            Ports::TwoLevel(guest) => {
                 guest.upcall(VcpuId(0), |port| {
                     guest.clear_pending(port);
                     count += 1;
                 });
             }
-            Kernel::Fifo(guest) => {
+            Ports::Fifo(guest) => {
                 guest.upcall(VcpuId(0), |port| {
                     guest.clear_pending(port);
                     count += 1;
@@ -253,23 +311,25 @@ impl Machine {
         count
     }
 
-    /// Makes nothing pending for the receiver: at no cost worth counting with two levels, else as a consumer.
-    pub fn clear(&self) {
-        match self.abi {
-            Abi::TwoLevel => self.page.clear(),
-            Abi::Fifo => self.drain(),
+    /// Makes nothing pending, with as few instructions as can be.
+    fn clear(&self) {
+        match &self.ports {
+            Ports::TwoLevel(_) => (0..64).for_each(|word| {
+                self.page.u64(2048 + 8 * word).expect("inside").store(0, SeqCst);
+            }),
+            Ports::Fifo(_) => self.drain(),
         }
+        self.page.u64(8).expect("inside").store(0, SeqCst);
+        self.page.u8(0).expect("inside").store(0, SeqCst);
     }
 
-    /// Empties the queue of priority 7 with as few instructions as can be.
+    /// Empties the queue of priority 7.
     fn drain(&self) {
-        let hooks = self.engine.hooks();
-        let control = hooks.frame(RECEIVER, CONTROL);
+        let control = self.frames.frame(self.domain, CONTROL);
         let (ready, head) = (control.u32(0).expect("inside"), control.u32(8 + 4 * 7).expect("inside"));
-        self.page.u8(0).expect("inside").store(0, SeqCst);
         let mut next = if ready.swap(0, SeqCst) == 0 { 0 } else { head.load(SeqCst) };
         while next != 0 {
-            let page = hooks.frame(RECEIVER, Gfn(u64::from(next / 1024)));
+            let page = self.frames.frame(self.domain, Gfn(u64::from(next / 1024)));
             let word = page.u32(next as usize % 1024 * 4).expect("inside").swap(0, SeqCst);
             assert_ne!(word & LINKED, 0);
             next = word & LINK_MASK;
@@ -277,35 +337,32 @@ impl Machine {
     }
 }
 
-/// Switches a domain to FIFO, with words for all its ports.
-fn switch(engine: &Engine<Embedder>, domain: DomId) {
-    engine.init_control(domain, VcpuId(0), CONTROL, 0).expect("the frame exists");
-    for page in 0..MAX_ARRAY_PAGES {
-        engine.expand_array(domain, Gfn(page.into())).expect("the frame exists");
+/// The engine as a guest's hypervisor.
+struct InProcess(&'static Engine<Embedder>, DomId);
+
+impl evtchn_guest::Hypercall for InProcess {
+    fn event_channel_op(&self, op: Op, argument: &mut [u8]) -> Result<(), Errno> {
+        match self.0.event_channel_op(self.1, op.0, 0, argument) {
+            Outcome::Done(0) => Ok(()),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
-fn kernel(engine: &Engine<Embedder>, abi: Abi, page: &Arc<HeapPage>) -> Kernel {
-    let page = Arc::clone(page);
-    if abi == Abi::TwoLevel {
-        return Kernel::TwoLevel(TwoLevel::new(page, &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]));
+/// A hypervisor that is never needed.
+struct Quiet;
+
+impl evtchn_guest::Hypercall for Quiet {
+    fn event_channel_op(&self, op: Op, _: &mut [u8]) -> Result<(), Errno> {
+        panic!("{op} was not expected")
     }
-    let frame = |gfn| engine.hooks().frame(RECEIVER, gfn);
-    let array = (0..MAX_ARRAY_PAGES).map(|page| frame(Gfn(page.into()))).collect();
-    let guest = Fifo::new(page, &Layout::X86_64, [FifoVcpu::new(frame(CONTROL), 0)], array);
-    guest.cover(Port(NR_CHANNELS - 1), |page| Gfn(page as u64), &Given).expect("the engine has them");
-    // The words are masked by `cover`, which a real guest does before its pages are given away.
-    (0..NR_CHANNELS).for_each(|port| guest.unmask(Port(port), &Given).expect("nothing is pending"));
-    Kernel::Fifo(guest)
 }
 
-/// A Xen that has been told already.
-struct Given;
-
-impl evtchn_guest::Hypercall for Given {
-    fn event_channel_op(&self, _: Op, _: &mut [u8]) -> Result<(), evtchn_abi::Errno> {
-        Ok(())
-    }
+/// Keeps this thread on one processor.
+pub fn pin_to(cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set).expect("there are two processors");
 }
 
 /// The floor, `f`: one atomic set of a bit that nobody else touches, with its old value tested.
