@@ -59,11 +59,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn engine(quick: bool) -> Result<Report> {
-    let benches = ["bench", "--no-run", "--package", "evtchn-engine"];
-    let programs = build(&[&benches[..], &["--bench", "send", "--bench", "count"]].concat())?;
+    let benches = ["bench", "--no-run", "--package", "evtchn-engine", "--benches"];
+    let programs = build(&benches)?;
     let mut report = Report::default();
     report.note_load();
-    let results = time(program(&programs, "send")?, quick)?;
+    let results = program(&programs, "send")?.with_file_name("bench-results");
+    for name in criterion::programs() {
+        time(program(&programs, name)?, &results, quick)?;
+    }
     report.rows.extend(criterion::rows(&results)?);
     if callgrind::is_there() {
         let rows = callgrind::rows(program(&programs, "count")?)?;
@@ -75,19 +78,18 @@ fn engine(quick: bool) -> Result<Report> {
     Ok(report)
 }
 
-/// Runs the criterion benches; the folder with their results.
-fn time(send: &Path, quick: bool) -> Result<PathBuf> {
-    let results = send.with_file_name("bench-results");
-    let (seconds, samples) = if quick { ("0.5", "20") } else { ("4", "60") };
-    let mut command = Command::new(send);
-    command.args(["--bench", "--noplot", "--quiet", "--warm-up-time", "0.5"]);
+/// Runs a program of criterion benches, whose results go to a folder.
+fn time(program: &Path, results: &Path, quick: bool) -> Result<()> {
+    let (seconds, samples) = if quick { ("0.5", "12") } else { ("3", "40") };
+    let mut command = Command::new(program);
+    command.args(["--bench", "--noplot", "--quiet", "--warm-up-time", "0.3"]);
     command.args(["--measurement-time", seconds, "--sample-size", samples]);
     // criterion's own text says less than the table will.
-    let run = command.env("CRITERION_HOME", &results).output();
+    let run = command.env("CRITERION_HOME", results).output();
     let run = run.context("cannot start the engine's benches")?;
     let text = String::from_utf8_lossy(&run.stderr);
     ensure!(run.status.success(), "the engine's benches failed: {text}");
-    Ok(results)
+    Ok(())
 }
 
 fn launch(quick: bool) -> Result<Report> {

@@ -15,10 +15,12 @@ const FEW: u32 = 2_000;
 const MANY: u32 = 12_000;
 
 /// An operation of the bench `count`, what it is called in the table, and its aim in instructions.
-const FIGURES: [(&str, &str, Aim); 3] = [
+const FIGURES: [(&str, &str, Aim); 5] = [
     ("unknown", "unknown operation: the raw door alone", Aim::None),
     ("pending", "send, two-level, already pending", Aim::Limit(75.0)),
+    ("pending-fifo", "send, FIFO, already pending", Aim::Limit(80.0)),
     ("fresh", "send, two-level, fresh", Aim::None),
+    ("fresh-fifo", "send, FIFO, fresh", Aim::None),
 ];
 
 /// Whether valgrind is there.

@@ -32,7 +32,7 @@ use evtchn_sync::atomic::Ordering::{Relaxed, SeqCst};
 use evtchn_sync::atomic::{AtomicU32, fence};
 use evtchn_sync::{Once, Page, fence_after_rmw};
 
-use self::queue::{Control, Locked, VcpuQueues};
+use self::queue::{Control, Queue, VcpuQueues};
 use self::word::Word;
 use crate::channel::{Channel, QueueId};
 use crate::error::OpError;
@@ -188,6 +188,7 @@ impl<P: Page> Fifo<P> {
     /// set LINKED. Had that been before our look at the word, the guest would have had to clear LINKED in
     /// between, and it can reach the port only after the last queue was written. (A sender that has not set PENDING yet
     /// does so then, and looks again.)
+    #[inline]
     fn link(
         &self,
         port: Port,
@@ -196,27 +197,44 @@ impl<P: Page> Fifo<P> {
         target: QueueId,
         set: impl FnOnce() -> bool,
     ) -> Option<Option<VcpuId>> {
-        let control = queues.control.get()?;
         let last = channel.last_queue();
-        let mut locked = Locked::lock(&self.vcpus, last, target)?;
+        if last == target {
+            let mut queue = queues.queue(target.priority)?.lock();
+            if channel.last_queue() != last || !set() {
+                return None;
+            }
+            queue.forget(port);
+            return Some(self.append(port, queues, &mut queue, target));
+        }
+        let (mut old, mut goal) = queue::lock_both(&self.vcpus, last, target)?;
         if channel.last_queue() != last || !set() {
             return None;
         }
-        locked.leave(port);
-        if last != target {
-            channel.set_last_queue(target);
+        old.forget(port);
+        channel.set_last_queue(target);
+        drop(old);
+        Some(self.append(port, queues, &mut goal, target))
+    }
+
+    /// Puts a port that is linked now behind the tail of a locked queue, or makes it the first.
+    #[inline]
+    fn append(
+        &self,
+        port: Port,
+        queues: &VcpuQueues<P>,
+        queue: &mut Queue,
+        target: QueueId,
+    ) -> Option<VcpuId> {
+        let tail = core::mem::replace(&mut queue.tail, port);
+        if tail != Port(0) && self.word(tail).is_some_and(|tail| tail.set_link(port)) {
+            return None;
         }
-        locked.unlock_old();
-        let tail = core::mem::replace(&mut locked.goal().tail, port);
-        let appended = tail != Port(0) && self.word(tail).is_some_and(|tail| tail.set_link(port));
-        if appended {
-            return Some(None);
-        }
+        let control = queues.control.get()?;
         control.set_head(target.priority, port);
         // READY under the lock, too: set later, when the port may have been taken and be on another queue, it would
         // send the guest to the stale HEAD. The guest would take the port off that other queue out of turn, and what
         // is before it there would be lost with the next append.
-        Some(control.set_ready(target.priority).then_some(target.vcpu))
+        control.set_ready(target.priority).then_some(target.vcpu)
     }
 
     /// Takes back an event that was not consumed. LINKED stays: only the guest can take the port off.

@@ -12,7 +12,7 @@ use crate::channel::QueueId;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     /// The port that was linked last. It may have left the queue since; then its word is not linked, or
-    /// [`Fifo::link`](super::Fifo) has taken it away from here.
+    /// `Fifo::link` has taken it away from here.
     pub tail: Port,
 }
 
@@ -21,6 +21,15 @@ pub(crate) struct Queue {
 pub(crate) struct Control<P> {
     page: P,
     offset: usize,
+}
+
+impl Queue {
+    /// Forgets a port that leaves the queue, or is linked anew.
+    pub fn forget(&mut self, port: Port) {
+        if self.tail == port {
+            self.tail = Port(0);
+        }
+    }
 }
 
 impl<P: Page> Control<P> {
@@ -75,43 +84,19 @@ impl<P> VcpuQueues<P> {
     }
 }
 
-/// The queue that a port was on and the queue that it goes to, locked; one guard if they are one.
-pub(crate) struct Locked<'a> {
-    old: Option<MutexGuard<'a, Queue>>,
-    goal: MutexGuard<'a, Queue>,
-}
-
-impl<'a> Locked<'a> {
-    /// Locks both, the lower id first. `None` if one of them does not exist.
-    pub fn lock<P>(vcpus: &'a [VcpuQueues<P>], old: QueueId, goal: QueueId) -> Option<Self> {
-        let queue = |id: QueueId| vcpus.get(id.vcpu.0 as usize)?.queue(id.priority);
-        let (from, to) = (queue(old)?, queue(goal)?);
-        if old == goal {
-            return Some(Self { old: None, goal: to.lock() });
-        }
-        if old < goal {
-            let old = from.lock();
-            return Some(Self { old: Some(old), goal: to.lock() });
-        }
-        let goal = to.lock();
-        Some(Self { old: Some(from.lock()), goal })
+/// Locks two different queues, the lower id first: the one that a port was on, and the one that it goes to. `None` if
+/// one of them does not exist.
+pub(crate) fn lock_both<P>(
+    vcpus: &[VcpuQueues<P>],
+    old: QueueId,
+    goal: QueueId,
+) -> Option<(MutexGuard<'_, Queue>, MutexGuard<'_, Queue>)> {
+    let queue = |id: QueueId| vcpus.get(id.vcpu.0 as usize)?.queue(id.priority);
+    let (from, to) = (queue(old)?, queue(goal)?);
+    if old < goal {
+        let from = from.lock();
+        return Some((from, to.lock()));
     }
-
-    /// Forgets the port where it was last.
-    pub fn leave(&mut self, port: Port) {
-        let queue = self.old.as_mut().unwrap_or(&mut self.goal);
-        if queue.tail == port {
-            queue.tail = Port(0);
-        }
-    }
-
-    /// Lets others at the old queue.
-    pub fn unlock_old(&mut self) {
-        self.old = None;
-    }
-
-    /// The queue that the port goes to.
-    pub fn goal(&mut self) -> &mut Queue {
-        &mut self.goal
-    }
+    let to = to.lock();
+    Some((from.lock(), to))
 }
