@@ -54,16 +54,18 @@
 //!
 //! # What is locked
 //!
-//! Each domain has a lock, taken for writing by whatever opens, closes, connects or moves a port, and
-//! for reading by `send`, `unmask`, `status`, polls and the raising of VIRQs and PIRQs. Creating and
-//! destroying a domain wait for all running operations. The locks spin; none is held over a hook
-//! (but see [`Hooks::pirq_bind`] and [`Hooks::pin`]), nor while a guest's memory is copied, so a guest can make another
-//! domain wait no longer than one operation takes.
+//! Sends, unmasks, polls and interrupts take no lock and wait for nobody. Each domain has one lock, for
+//! whatever opens, closes, connects or moves a port, or sets up what is shared with the guest. Locks spin and
+//! serve in the order of arrival; none is held over a hook (but see [`Hooks::pirq_bind`] and [`Hooks::pin`]), nor while a
+//! guest's memory is copied. Taking a page away, moving a port to another vCPU, resets and destruction wait, without a lock,
+//! for the sends that are under way at that moment. The protocol is in the project's `docs/design.md`, section 3.
+//!
+//! A thread that sends often does so by a [`Caller`], which is one vCPU of a domain with a slot of its own.
 //!
 //! # What a guest can make the engine allocate
 //!
-//! 16 bytes for each port number up to its highest, in buckets of 64, and 4 bytes for each PIRQ up to
-//! its limit; both are kept until the domain is destroyed. With FIFO, some 200 bytes for each vCPU, and the
+//! 16 bytes for each port number up to its highest, in chunks of 512; and 4 bytes for each PIRQ that it may have, with
+//! the first one; both are kept until the domain is destroyed. With FIFO, some 400 bytes for each vCPU, and the
 //! 128 pages that it may have pinned, until a reset. An allocation that fails is ENOMEM.
 //!
 //! # Both ABIs
