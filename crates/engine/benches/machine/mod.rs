@@ -247,9 +247,11 @@ pub struct Kernel {
     ports: Ports,
 }
 
+type Frame = Arc<HeapPage>;
+
 enum Ports {
-    TwoLevel(TwoLevel<Arc<HeapPage>, [Vcpu; 1]>),
-    Fifo(Fifo<Arc<HeapPage>, [FifoVcpu<Arc<HeapPage>>; 1], Vec<Arc<HeapPage>>>),
+    TwoLevel(Box<TwoLevel<Frame, [Vcpu; 1]>>),
+    Fifo(Fifo<Frame, [FifoVcpu<Frame>; 1], Vec<Frame>>),
 }
 
 impl Kernel {
@@ -260,7 +262,7 @@ impl Kernel {
             Abi::TwoLevel => {
                 let guest = TwoLevel::new(shared, &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
                 guest.mask_all();
-                Ports::TwoLevel(guest)
+                Ports::TwoLevel(Box::new(guest))
             }
             Abi::Fifo => {
                 let frame = |gfn| frames.frame(domain, gfn);
