@@ -33,9 +33,9 @@ impl<H: Hooks> Engine<H> {
         domain.vcpu(vcpu)?;
         let mut events = domain.event.lock();
         let port = domain.allocate(&mut events)?;
-        if !caller.may_act_on(&domain) {
+        if let Err(denied) = self.hooks.policy().create_consumer(&caller.party(), &domain.party(), remote) {
             events.ports.undo_take(port);
-            return Err(OpError::NotPermitted);
+            return Err(denied.into());
         }
         let binding = Binding { consumer: Some(consumer), ..Binding::guest(State::Unbound { remote }) };
         domain.open(port, binding, vcpu);

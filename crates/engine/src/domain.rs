@@ -153,12 +153,6 @@ impl<P> Domain<P> {
         self.paused.store(paused, Ordering::Relaxed);
     }
 
-    /// The rule for operations that name a domain: oneself, one's device-model target, or any domain
-    /// for a control domain.
-    pub fn may_act_on(&self, other: &Self) -> bool {
-        self.id == other.id || self.config.privileged || self.config.target == Some(other.id)
-    }
-
     /// The port of a PIRQ.
     pub fn pirq(&self, pirq: Pirq) -> Option<Port> {
         self.pirqs.get()?.get(pirq.0 as usize).and_then(port_in)

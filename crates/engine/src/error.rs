@@ -4,6 +4,8 @@
 use evtchn_abi::Errno;
 use thiserror::Error;
 
+use crate::policy::Denied;
+
 /// Why an operation was refused. [`OpError::errno`] gives the number that Xen answers.
 ///
 /// Xen folds many causes into one number; the variants keep them apart for logs and for people.
@@ -16,6 +18,9 @@ pub enum OpError {
     /// The domain may not use this physical interrupt.
     #[error("no permission for that PIRQ")]
     PirqNotPermitted,
+    /// The policy has refused with a number of its own, not EPERM.
+    #[error("denied by the policy: {}", .0.errno())]
+    Denied(Denied),
     /// The vCPU does not exist.
     #[error("no such vCPU")]
     NoVcpu,
@@ -114,6 +119,7 @@ impl OpError {
     pub const fn errno(self) -> Errno {
         match self {
             Self::NotPermitted | Self::PirqNotPermitted => Errno::EPERM,
+            Self::Denied(denied) => denied.errno(),
             Self::NoVcpu => Errno::ENOENT,
             Self::NoDomain => Errno::ESRCH,
             Self::OpenedMeanwhile => Errno::EAGAIN,
@@ -157,6 +163,7 @@ mod tests {
         let table = [
             (OpError::NotPermitted, 1),
             (OpError::PirqNotPermitted, 1),
+            (OpError::Denied(Denied::with(Errno::EACCES)), 13),
             (OpError::NoVcpu, 2),
             (OpError::NoDomain, 3),
             (OpError::OpenedMeanwhile, 11),

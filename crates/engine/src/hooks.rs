@@ -6,6 +6,7 @@ use evtchn_sync::Page;
 
 use crate::channel::Consumer;
 use crate::error::OpError;
+use crate::policy::{Policy, XenPolicy};
 
 /// How an upcall reaches a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,11 +112,10 @@ pub trait Hooks: Send + Sync {
         false
     }
 
-    /// May this paravirtual domain use this PIRQ? Called with engine locks held: must not call the
-    /// engine.
-    fn pirq_permitted(&self, domain: DomId, pirq: Pirq) -> bool {
-        let _ = (domain, pirq);
-        true
+    /// Who may do what: Xen's default rules, unless this is overridden. Must always give the same policy.
+    #[inline]
+    fn policy(&self) -> &dyn Policy {
+        &XenPolicy
     }
 
     /// A PIRQ is bound: connect the line. `share` tells whether the guest agrees to share it. Called

@@ -21,7 +21,8 @@ impl<H: Hooks> Engine<H> {
     /// (the port is unbound) is dropped: both succeed.
     ///
     /// # Errors
-    /// EINVAL if there is no such port, it is not interdomain, unbound or IPI, or it belongs to Xen.
+    /// EINVAL if there is no such port, it is not interdomain, unbound or IPI, or it belongs to Xen; what
+    /// [`Policy::send`](crate::Policy::send) answers.
     #[inline]
     pub fn send(&self, caller: DomId, port: Port) -> Result<(), OpError> {
         let effect = {
@@ -57,10 +58,18 @@ impl<H: Hooks> Engine<H> {
     ) -> Result<Effect, OpError> {
         let channel = sender.channel(port)?;
         match channel.route()? {
-            Route::Peer(remote, port) => Ok(self.peek(remote, guard)?.raise(port, guard)),
+            Route::Peer(remote, port) => {
+                let remote = self.peek(remote, guard)?;
+                self.hooks.policy().send(&sender.party(), &remote.party())?;
+                Ok(remote.raise(port, guard))
+            }
             Route::Itself => Ok(sender.raise(port, guard)),
             Route::Nobody => Ok(Effect::None),
-            Route::Consumer(remote, port) => Ok(self.consumer_effect(remote, port, guard)),
+            Route::Consumer(remote, port) => {
+                let party = self.peek(remote, guard)?.party();
+                self.hooks.policy().send(&sender.party(), &party)?;
+                Ok(self.consumer_effect(remote, port, guard))
+            }
         }
     }
 
