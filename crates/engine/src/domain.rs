@@ -9,7 +9,7 @@ use evtchn_sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use evtchn_sync::{Guard, Mutex, Once, Page, Published, enter, no_readers, wait_for_readers};
 
 use crate::channel::{Binding, Channel, MAX_VCPUS, QueueId, State};
-use crate::config::{DomainConfig, DomainKind, Width};
+use crate::config::{Delivery, DomainConfig, DomainKind, Width};
 use crate::error::OpError;
 use crate::fifo::Fifo;
 use crate::poll::PollSlot;
@@ -188,7 +188,8 @@ impl<P> Domain<P> {
 
     /// How many ports the ABI in use has room for, port 0 included.
     pub fn nr_ports(&self) -> u32 {
-        if self.fifo.is_some() { NR_CHANNELS } else { self.width().layout().nr_channels() }
+        let all = self.fifo.is_some() || self.config.delivery == Delivery::Sink;
+        if all { NR_CHANNELS } else { self.width().layout().nr_channels() }
     }
 }
 

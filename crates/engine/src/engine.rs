@@ -165,9 +165,12 @@ impl<H: Hooks> Engine<H> {
     /// When this returns, no thread uses the old page any more.
     ///
     /// # Errors
-    /// ESRCH if there is no such domain.
+    /// ESRCH if there is no such domain; EOPNOTSUPP for a page if the domain is a sink.
     pub fn set_shared_info(&self, id: DomId, page: Option<H::Page>) -> Result<Option<H::Page>, OpError> {
         let domain = self.domain(id)?;
+        if page.is_some() && domain.is_sink() {
+            return Err(OpError::NotSupported);
+        }
         Ok(domain.shared_info.replace(page.map(Box::new)).wait().map(|page| *page))
     }
 

@@ -97,6 +97,12 @@ pub trait Hooks: Send + Sync {
         let _ = (consumer, domain, vcpu, port);
     }
 
+    /// A port of a [sink](crate::Delivery::Sink) was raised; `vcpu` is the one that it notifies. Of two threads that signal one
+    /// port, either may come first. A send that is under way while the port is closed may still come here afterwards.
+    fn sink_event(&self, domain: DomId, port: Port, vcpu: VcpuId) {
+        let _ = (domain, port, vcpu);
+    }
+
     /// Could an upcall enter this HVM vCPU now (interrupts enabled, a callback configured)? Asked by
     /// `sched_poll`, which does not sleep if one is waiting. For paravirtual guests
     /// `evtchn_upcall_mask` decides.

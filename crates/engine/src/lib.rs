@@ -102,6 +102,7 @@ mod ports;
 mod quarantine;
 mod raw;
 mod send;
+mod sink;
 mod table;
 pub mod test_utils;
 mod two_level;
@@ -111,7 +112,7 @@ mod virq;
 
 pub use caller::Caller;
 pub use channel::{Consumer, State};
-pub use config::{DomainConfig, DomainKind, Width};
+pub use config::{Delivery, DomainConfig, DomainKind, Width};
 pub use dump::{DumpRow, Link};
 pub use engine::Engine;
 pub use error::OpError;
