@@ -9,7 +9,7 @@ use evtchn_sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use evtchn_sync::{Guard, Mutex, Once, Page, Published, enter, no_readers, wait_for_readers};
 
 use crate::channel::{Binding, Channel, MAX_VCPUS, QueueId, State};
-use crate::config::{Delivery, DomainConfig, DomainKind, Width};
+use crate::config::{DomainConfig, DomainKind, Width};
 use crate::error::OpError;
 use crate::fifo::Fifo;
 use crate::poll::PollSlot;
@@ -188,7 +188,7 @@ impl<P> Domain<P> {
 
     /// How many ports the ABI in use has room for, port 0 included.
     pub fn nr_ports(&self) -> u32 {
-        let all = self.fifo.is_some() || self.config.delivery == Delivery::Sink;
+        let all = self.fifo.is_some() || self.is_sink();
         if all { NR_CHANNELS } else { self.width().layout().nr_channels() }
     }
 }
@@ -215,9 +215,21 @@ impl<P: Page> Domain<P> {
     }
 
     fn take_lowest(&self, events: &mut Events) -> Result<Port, OpError> {
+        events.ports.take_lowest(self.highest_port(), &self.channels, |port| self.is_busy(port))
+    }
+
+    /// The highest port that the domain may open.
+    pub fn highest_port(&self) -> u32 {
         let highest = self.nr_ports() - 1;
-        let highest = self.config.max_port.map_or(highest, |max| max.min(highest));
-        events.ports.take_lowest(highest, &self.channels, |port| self.is_busy(port))
+        self.config.max_port.map_or(highest, |max| max.min(highest))
+    }
+
+    /// Waits until no closed port is in quarantine.
+    pub fn settle(&self, events: &mut Events) {
+        while !events.quarantine.is_empty() {
+            wait_for_readers();
+            self.release_quarantine(events);
+        }
     }
 
     /// Frees a port's record and number. What is bound to it has been undone by the caller.
@@ -258,7 +270,7 @@ impl<P: Page> Domain<P> {
 
     /// Is the port on a queue still, though it may be closed? Then it must not be handed out: its next
     /// owner's events would come on the old queue.
-    fn is_busy(&self, port: Port) -> bool {
+    pub fn is_busy(&self, port: Port) -> bool {
         self.fifo.is_some() && self.is_linked(port, &enter())
     }
 

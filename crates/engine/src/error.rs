@@ -48,6 +48,9 @@ pub enum OpError {
     /// The handler of a VIRQ cannot change while the present one has it bound.
     #[error("the VIRQ's handler has it bound")]
     VirqInUse,
+    /// The port of a chosen number is in use.
+    #[error("the port is in use")]
+    PortInUse,
     /// The interrupt line is in use by somebody who does not share it.
     #[error("the interrupt is in use")]
     IrqInUse,
@@ -126,7 +129,9 @@ impl OpError {
             Self::OutOfMemory => Errno::ENOMEM,
             Self::Hidden | Self::NotInUse => Errno::EACCES,
             Self::Fault => Errno::EFAULT,
-            Self::ResetPhase | Self::VirqElsewhere | Self::VirqInUse | Self::IrqInUse => Errno::EBUSY,
+            Self::ResetPhase | Self::VirqElsewhere | Self::VirqInUse | Self::PortInUse | Self::IrqInUse => {
+                Errno::EBUSY
+            }
             Self::VirqBound | Self::PirqBound | Self::DomainExists => Errno::EEXIST,
             Self::NoPort
             | Self::WrongState
@@ -174,6 +179,7 @@ mod tests {
             (OpError::ResetPhase, 16),
             (OpError::VirqElsewhere, 16),
             (OpError::VirqInUse, 16),
+            (OpError::PortInUse, 16),
             (OpError::IrqInUse, 16),
             (OpError::VirqBound, 17),
             (OpError::PirqBound, 17),

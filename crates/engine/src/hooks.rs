@@ -6,6 +6,7 @@ use evtchn_sync::Page;
 
 use crate::channel::Consumer;
 use crate::error::OpError;
+use crate::offload::OffloadRoute;
 use crate::policy::{Policy, XenPolicy};
 
 /// How an upcall reaches a vCPU.
@@ -143,6 +144,32 @@ pub trait Hooks: Send + Sync {
     /// A PIRQ now notifies another vCPU. Called with engine locks held: must not call the engine.
     fn pirq_moved(&self, domain: DomId, pirq: Pirq, vcpu: VcpuId) {
         let _ = (domain, pirq, vcpu);
+    }
+
+    /// Would the embedder carry out this channel's sends itself, as KVM does in the kernel? True to take it, until
+    /// [`unload`](Hooks::unload).
+    ///
+    /// Each route is offered when it comes into being: when a port is bound, and again when its vCPU changes. Not
+    /// offered are those to FIFO domains, to or from [sinks](crate::Delivery::Sink), and to or from what the embedder
+    /// consumes. A domain that switches to FIFO loses the routes to it.
+    ///
+    /// An embedder that takes a route does all that a send does: the bits in the receiver's shared_info, as it is
+    /// set and laid out at the time, the upcall, and the end of polls. The observer does not see such sends, and
+    /// the [`Policy`](crate::Policy) is not asked about them. A send that comes to the engine nevertheless is carried out there.
+    ///
+    /// Called with engine locks held: must not call the engine.
+    fn offload(&self, route: &OffloadRoute) -> bool {
+        let _ = route;
+        false
+    }
+
+    /// Takes back a route that the embedder has taken: when this returns, no send that it carries out is under way, and
+    /// none begins. Later sends come to the engine.
+    ///
+    /// Called before the change that asks for it: before a port is closed, moved or freed, and so before the
+    /// operation, reset or destruction returns. Called with engine locks held: must not call the engine.
+    fn unload(&self, route: &OffloadRoute) {
+        let _ = route;
     }
 
     /// Something happened. Called with no locks held; does nothing unless overridden.

@@ -27,11 +27,13 @@ pub(crate) struct Sunk {
     pollers: bool,
 }
 
-impl<P: Page> Domain<P> {
+impl<P> Domain<P> {
     pub fn is_sink(&self) -> bool {
         self.config.delivery == Delivery::Sink
     }
+}
 
+impl<P: Page> Domain<P> {
     /// Raises a port of a domain that has no page. Unless it is a sink, the event is lost.
     #[cold]
     pub fn raise_without_page(&self, port: Port) -> Effect {

@@ -83,6 +83,10 @@ impl<H: Hooks> Engine<H> {
         let near = Binding { peer_is_consumed: consumer.is_some(), ..Binding::guest(state) };
         local.open(port, near, VcpuId(0));
         far.set(Binding { consumer, ..Binding::guest(State::Interdomain { remote: local.id, port }) });
+        self.load(remote, remote_port, far);
+        if let Some(near) = local.channels.get(port) {
+            self.load(local, port, near);
+        }
         local.raise(port, &enter())
     }
 }

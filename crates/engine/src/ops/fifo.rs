@@ -79,7 +79,10 @@ impl<H: Hooks> Engine<H> {
         let page = self.hooks.pin(domain.id, gfn).ok_or(OpError::BadFrame)?;
         let first = fresh.is_some();
         match fresh {
-            Some(fifo) => switch_to_fifo(domain, fifo, |fifo| fifo.set_control(vcpu, page, offset)),
+            Some(fifo) => {
+                self.unload_all(domain);
+                switch_to_fifo(domain, fifo, |fifo| fifo.set_control(vcpu, page, offset));
+            }
             None => {
                 let guard = enter();
                 domain.fifo.load(&guard).inspect(|fifo| fifo.set_control(vcpu, page, offset));
