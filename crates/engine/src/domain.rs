@@ -28,6 +28,8 @@ pub(crate) struct Events {
     pub reset: Option<Port>,
     /// No more ports: the domain is being destroyed.
     pub dying: bool,
+    /// Where its destruction goes on, if that gave way.
+    pub teardown: Option<Port>,
     /// The FIFO ABI was given up, and there may be readers that use it still.
     pub fifo_is_leaving: bool,
 }

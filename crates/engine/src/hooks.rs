@@ -112,8 +112,8 @@ pub trait Hooks: Send + Sync {
         true
     }
 
-    /// Should a long reset give way? The call then answers [`Outcome::Again`](crate::Outcome).
-    /// Asked once for every 64 port numbers.
+    /// Should a long reset of `caller`'s, or the [teardown](crate::Engine::tear_down) of the domain `caller`, give way? The
+    /// call then answers [`Outcome::Again`](crate::Outcome) and the like. Asked once for every 64 port numbers.
     fn preempt(&self, caller: DomId) -> bool {
         let _ = caller;
         false

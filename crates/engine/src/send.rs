@@ -59,33 +59,37 @@ impl<H: Hooks> Engine<H> {
         let channel = sender.channel(port)?;
         match channel.route()? {
             Route::Peer(remote, port) => {
-                let remote = self.peek(remote, guard)?;
+                // It may have died since: then the port is unbound by now.
+                let Ok(remote) = self.peek(remote, guard) else { return Ok(Effect::None) };
                 self.hooks.policy().send(&sender.party(), &remote.party())?;
                 Ok(remote.raise(port, guard))
             }
             Route::Itself => Ok(sender.raise(port, guard)),
             Route::Nobody => Ok(Effect::None),
             Route::Consumer(remote, port) => {
-                let party = self.peek(remote, guard)?.party();
-                self.hooks.policy().send(&sender.party(), &party)?;
-                Ok(self.consumer_effect(remote, port, guard))
+                let Ok(domain) = self.peek(remote, guard) else { return Ok(Effect::None) };
+                self.hooks.policy().send(&sender.party(), &domain.party())?;
+                Ok(consumer_effect(domain, port))
             }
         }
     }
 
-    /// Calls the consumer at the far end of a channel.
-    fn consumer_effect(&self, remote: DomId, port: Port, guard: &Guard<'_>) -> Effect {
-        let far = self.peek(remote, guard).and_then(|domain| domain.channel(port));
-        let consumer = far.ok().and_then(|far| Some((far.binding().consumer?, far.vcpu())));
-        consumer.map_or(Effect::None, |(consumer, vcpu)| Effect::Consumer(consumer, remote, vcpu, port))
-    }
-
     /// Signals the far end of a channel on behalf of the consumer at the near end.
-    pub(crate) fn route_effect(&self, route: Option<Route>, guard: &Guard<'_>) -> Result<Effect, OpError> {
-        match route {
-            Some(Route::Peer(remote, port)) => Ok(self.peek(remote, guard)?.raise(port, guard)),
-            Some(Route::Consumer(remote, port)) => Ok(self.consumer_effect(remote, port, guard)),
+    pub(crate) fn route_effect(&self, route: Option<Route>, guard: &Guard<'_>) -> Effect {
+        let effect = match route {
+            Some(Route::Peer(remote, port)) => self.peek(remote, guard).map(|far| far.raise(port, guard)),
+            Some(Route::Consumer(remote, port)) => {
+                self.peek(remote, guard).map(|far| consumer_effect(far, port))
+            }
             Some(Route::Itself | Route::Nobody) | None => Ok(Effect::None),
-        }
+        };
+        effect.unwrap_or(Effect::None)
     }
+}
+
+/// Calls the consumer at the far end of a channel.
+fn consumer_effect<P>(far: &Domain<P>, port: Port) -> Effect {
+    let channel = far.channel(port).ok();
+    let consumer = channel.and_then(|channel| Some((channel.binding().consumer?, channel.vcpu())));
+    consumer.map_or(Effect::None, |(consumer, vcpu)| Effect::Consumer(consumer, far.id, vcpu, port))
 }
