@@ -7,7 +7,9 @@
 use evtchn_abi::{DomId, Port, VcpuId};
 use evtchn_sync::enter;
 
+use crate::action::Action;
 use crate::channel::{Binding, Consumer, State};
+use crate::deliver::Effect;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
@@ -21,6 +23,18 @@ impl<H: Hooks> Engine<H> {
     /// ESRCH, ENOENT if `dom` or its vCPU do not exist; EINVAL if it is dying; ENOSPC, ENOMEM; EPERM
     /// if `caller` may not act on it.
     pub fn alloc_consumer(
+        &self,
+        caller: DomId,
+        dom: DomId,
+        vcpu: VcpuId,
+        remote: DomId,
+        consumer: Consumer,
+    ) -> Result<Port, OpError> {
+        let port = self.open_consumer(caller, dom, vcpu, remote, consumer);
+        self.acted_with(dom, port, Action::AllocConsumer)
+    }
+
+    fn open_consumer(
         &self,
         caller: DomId,
         dom: DomId,
@@ -48,14 +62,15 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH, EINVAL if there is no such domain or port, or it is not the embedder's.
     pub fn notify_consumer(&self, dom: DomId, port: Port) -> Result<(), OpError> {
-        let effect = {
-            let guard = enter();
-            let binding = self.peek(dom, &guard)?.channel(port)?.binding();
-            binding.consumer.ok_or(OpError::WrongState)?;
-            self.route_effect(binding.state.route(binding.peer_is_consumed), &guard)
-        };
-        self.fire(effect);
-        Ok(())
+        let result = self.consumers_effect(dom, port).map(|effect| self.fire(effect));
+        self.acted(dom, Action::NotifyConsumer(port), result)
+    }
+
+    fn consumers_effect(&self, dom: DomId, port: Port) -> Result<Effect, OpError> {
+        let guard = enter();
+        let binding = self.peek(dom, &guard)?.channel(port)?.binding();
+        binding.consumer.ok_or(OpError::WrongState)?;
+        Ok(self.route_effect(binding.state.route(binding.peer_is_consumed), &guard))
     }
 
     /// Closes a channel that the embedder consumes. A send that is under way may still call the consumer once.
@@ -63,8 +78,10 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH, EINVAL if there is no such domain or port, or it is not the embedder's.
     pub fn free_consumer(&self, dom: DomId, port: Port) -> Result<(), OpError> {
-        let domain = self.domain(dom)?;
-        domain.channel(port)?.binding().consumer.ok_or(OpError::WrongState)?;
-        self.close_port(&domain, port, Closer::Xen)
+        let result = self.domain(dom).and_then(|domain| {
+            domain.channel(port)?.binding().consumer.ok_or(OpError::WrongState)?;
+            self.close_port(&domain, port, Closer::Xen)
+        });
+        self.acted(dom, Action::FreeConsumer(port), result)
     }
 }

@@ -60,7 +60,7 @@ impl Vcpu {
     }
 }
 
-/// The port in an entry of a VIRQ or PIRQ table; 0 is none.
+/// The port in an entry of a VIRQ or PIRQ table, or the suspend port; 0 is none.
 fn port_in(entry: &AtomicU32) -> Option<Port> {
     // Acquire pairs with the release of whoever sets the entry.
     let port = entry.load(Ordering::Acquire);
@@ -79,6 +79,10 @@ pub(crate) struct Domain<P> {
     pub pollers: AtomicU32,
     width: AtomicU8,
     paused: AtomicBool,
+    /// An EOI of a PIRQ unmasks its port.
+    auto_unmask: AtomicBool,
+    /// Where to send when the domain has suspended; 0 for nowhere.
+    suspend_port: AtomicU32,
     pub vcpus: Box<[Vcpu]>,
     pub event: Mutex<Events>,
     pub config: DomainConfig,
@@ -106,6 +110,8 @@ impl<P> Domain<P> {
             pollers: AtomicU32::new(0),
             width: AtomicU8::new(config.width as u8),
             paused: AtomicBool::new(false),
+            auto_unmask: AtomicBool::new(false),
+            suspend_port: AtomicU32::new(0),
             vcpus,
             event: Mutex::new(events),
             config,
@@ -153,6 +159,22 @@ impl<P> Domain<P> {
 
     pub fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    pub fn auto_unmask(&self) -> bool {
+        self.auto_unmask.load(Ordering::Relaxed)
+    }
+
+    pub fn set_auto_unmask(&self, on: bool) {
+        self.auto_unmask.store(on, Ordering::Relaxed);
+    }
+
+    pub fn suspend_port(&self) -> Option<Port> {
+        port_in(&self.suspend_port)
+    }
+
+    pub fn set_suspend_port(&self, port: Port) {
+        self.suspend_port.store(port.0, Ordering::Release); // as in `set_virq`
     }
 
     /// The port of a PIRQ.

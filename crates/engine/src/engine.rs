@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use evtchn_abi::DomId;
 use evtchn_sync::{Guard, Mutex, Page, enter};
 
+use crate::action::Action;
 use crate::config::{DomainConfig, Width};
 use crate::domain::Domain;
 use crate::domains::{Domains, Handlers, Named};
@@ -81,6 +82,10 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// EINVAL for a reserved id, or for no vCPUs or more than 8,192, EEXIST for an id in use, ENOMEM.
     pub fn create_domain(&self, id: DomId, config: DomainConfig) -> Result<(), OpError> {
+        self.acted(id, Action::CreateDomain, self.register(id, config))
+    }
+
+    fn register(&self, id: DomId, config: DomainConfig) -> Result<(), OpError> {
         if id >= DomId::FIRST_RESERVED {
             return Err(OpError::Invalid);
         }
@@ -103,7 +108,8 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn set_paused(&self, id: DomId, paused: bool) -> Result<(), OpError> {
-        self.peek(id, &enter()).map(|domain| domain.set_paused(paused))
+        let result = self.peek(id, &enter()).map(|domain| domain.set_paused(paused));
+        self.acted(id, Action::SetPaused(paused), result)
     }
 
     /// Is there a domain with this id?
@@ -123,11 +129,14 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain; EOPNOTSUPP for a page if the domain is a sink.
     pub fn set_shared_info(&self, id: DomId, page: Option<H::Page>) -> Result<Option<H::Page>, OpError> {
-        let domain = self.domain(id)?;
-        if page.is_some() && domain.is_sink() {
-            return Err(OpError::NotSupported);
-        }
-        Ok(domain.shared_info.replace(page.map(Box::new)).wait().map(|page| *page))
+        let present = page.is_some();
+        let result = self.domain(id).and_then(|domain| {
+            if present && domain.is_sink() {
+                return Err(OpError::NotSupported);
+            }
+            Ok(domain.shared_info.replace(page.map(Box::new)).wait().map(|page| *page))
+        });
+        self.acted(id, Action::SetSharedInfo { present }, result)
     }
 
     /// Changes the width of a domain's layout, as an HVM guest does that changes its mode.
@@ -137,8 +146,8 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn set_width(&self, id: DomId, width: Width) -> Result<(), OpError> {
-        self.domain(id)?.set_width(width);
-        Ok(())
+        let result = self.domain(id).map(|domain| domain.set_width(width));
+        self.acted(id, Action::SetWidth(width), result)
     }
 }
 

@@ -4,9 +4,11 @@
 use evtchn_abi::{DomId, Gfn, Op, Pirq, Port, VcpuId};
 use evtchn_sync::Page;
 
+use crate::action::Action;
 use crate::channel::Consumer;
 use crate::error::OpError;
 use crate::offload::OffloadRoute;
+use crate::pirq::PirqStatus;
 use crate::policy::{Policy, XenPolicy};
 
 /// How an upcall reaches a vCPU.
@@ -26,7 +28,7 @@ pub enum Upcall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Observed {
-    /// A guest's operation ended.
+    /// An operation of `event_channel_op` ended.
     Operation {
         /// Whose operation it was.
         caller: DomId,
@@ -34,6 +36,15 @@ pub enum Observed {
         op: Op,
         /// The port it named or returned; port 0 if it has none.
         port: Port,
+        /// How it ended.
+        result: Result<(), OpError>,
+    },
+    /// Another call ended that a guest or the embedder made.
+    Action {
+        /// The domain that it was about.
+        domain: DomId,
+        /// What was done.
+        action: Action,
         /// How it ended.
         result: Result<(), OpError>,
     },
@@ -139,6 +150,19 @@ pub trait Hooks: Send + Sync {
     /// the engine.
     fn pirq_unbind(&self, domain: DomId, pirq: Pirq) {
         let _ = (domain, pirq);
+    }
+
+    /// The guest has handled a PIRQ: acknowledge the line. Is it still asserted? Then the PIRQ is raised again. For what is not
+    /// level-triggered, false. Also called for PIRQs that are not bound.
+    fn pirq_eoi(&self, domain: DomId, pirq: Pirq) -> bool {
+        let _ = (domain, pirq);
+        false
+    }
+
+    /// What a guest has to know of a PIRQ.
+    fn pirq_status(&self, domain: DomId, pirq: Pirq) -> PirqStatus {
+        let _ = (domain, pirq);
+        PirqStatus::default()
     }
 
     /// A PIRQ now notifies another vCPU. Called with engine locks held: must not call the engine.

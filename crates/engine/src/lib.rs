@@ -79,6 +79,7 @@
 
 extern crate alloc;
 
+mod action;
 mod caller;
 mod channel;
 mod config;
@@ -102,8 +103,10 @@ mod poll;
 mod ports;
 mod quarantine;
 mod raw;
+mod raw_physdev;
 mod send;
 mod sink;
+mod suspend;
 mod table;
 mod teardown;
 pub mod test_utils;
@@ -112,6 +115,7 @@ mod validate;
 mod vcpu_info;
 mod virq;
 
+pub use action::Action;
 pub use caller::Caller;
 pub use channel::{Consumer, State};
 pub use config::{Delivery, DomainConfig, DomainKind, Width};
@@ -123,6 +127,7 @@ pub use level::Level;
 pub use memory::{Fault, GuestMemory};
 pub use offload::OffloadRoute;
 pub use ops::{PortStatus, ResetOutcome};
+pub use pirq::PirqStatus;
 pub use policy::{Denied, Party, Policy, XenPolicy};
 pub use poll::PollOutcome;
 pub use raw::Outcome;

@@ -7,6 +7,7 @@
 
 use evtchn_abi::{DomId, Port};
 
+use crate::action::Action;
 use crate::domain::{Domain, Events};
 use crate::engine::Engine;
 use crate::error::OpError;
@@ -37,10 +38,11 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain, or another thread is destroying it.
     pub fn destroy_domain(&self, id: DomId) -> Result<Option<H::Page>, OpError> {
-        let domain = self.domain(id)?;
-        let from = start(&domain)?;
-        self.close_below(&domain, from, || false);
-        Ok(self.finish(&domain))
+        let outcome = self.run_teardown(id, || false);
+        outcome.map(|outcome| match outcome {
+            TeardownOutcome::Done(page) => page,
+            TeardownOutcome::Again => None, // it was not asked to give way
+        })
     }
 
     /// As [`destroy_domain`](Engine::destroy_domain), but asks [`Hooks::preempt`] after every 64 ports, with the id of the
@@ -67,13 +69,24 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain, or another thread is destroying it at the moment.
     pub fn tear_down(&self, id: DomId) -> Result<TeardownOutcome<H::Page>, OpError> {
-        let domain = self.domain(id)?;
-        let from = start(&domain)?;
-        if let Some(next) = self.close_below(&domain, from, || self.hooks.preempt(id)) {
-            domain.event.lock().teardown = Some(next);
-            return Ok(TeardownOutcome::Again);
-        }
-        Ok(TeardownOutcome::Done(self.finish(&domain)))
+        self.run_teardown(id, || self.hooks.preempt(id))
+    }
+
+    fn run_teardown(
+        &self,
+        id: DomId,
+        give_way: impl Fn() -> bool,
+    ) -> Result<TeardownOutcome<H::Page>, OpError> {
+        let result = self.domain(id).and_then(|domain| {
+            let from = start(&domain)?;
+            if let Some(next) = self.close_below(&domain, from, give_way) {
+                domain.event.lock().teardown = Some(next);
+                return Ok(TeardownOutcome::Again);
+            }
+            Ok(TeardownOutcome::Done(self.finish(&domain)))
+        });
+        let done = matches!(result, Ok(TeardownOutcome::Done(_)));
+        self.acted(id, Action::DestroyDomain { done }, result)
     }
 
     /// Closes the open ports up to `from`. If it was to give way, where to go on.

@@ -4,6 +4,7 @@
 use evtchn_abi::{DomId, Port, VcpuId};
 use evtchn_sync::Page;
 
+use crate::action::Action;
 use crate::channel::{Binding, State};
 use crate::deliver::Effect;
 use crate::domain::{Domain, Events};
@@ -38,10 +39,13 @@ impl<H: Hooks> Engine<H> {
     /// ESRCH if a domain does not exist; EINVAL if it is dying; ENOSPC for a number beyond a domain's limits; EBUSY if
     /// the port is in use, or is port 0; ENOMEM. Nothing is opened then.
     pub fn connect_static(&self, first: (DomId, Port), second: (DomId, Port)) -> Result<(), OpError> {
-        let domains = [self.domain(first.0)?, self.domain(second.0)?];
-        let effect = self.connect_chosen((&domains[0], first.1), (&domains[1], second.1))?;
-        self.fire(effect);
-        Ok(())
+        let effect = self.domain(first.0).and_then(|domain| {
+            let other = self.domain(second.0)?;
+            self.connect_chosen((&domain, first.1), (&other, second.1))
+        });
+        let result = effect.map(|effect| self.fire(effect));
+        let action = Action::ConnectStatic { port: first.1, second: second.0, second_port: second.1 };
+        self.acted(first.0, action, result)
     }
 
     fn connect_chosen(
