@@ -4,16 +4,17 @@
 //! A record is three atomics, so that it can be looked at without its domain's lock:
 //!
 //! ```text
-//! binding (u64)  63            32 31         16 15     7 6    5      3 2    0
-//!               | port/pirq/virq |    domid    |  zero  |peer|consumer| state |
+//! binding (u64)  63 ............ 32 31 ..... 16 15  8    7    6    5      3 2    0
+//!               | port/pirq/virq |    domid    | zero |loaded|peer|consumer| state |
 //! notify  (u32)  31 ........... 4 3 ..... 0
 //!               |      vCPU      |priority|     the queue that the next event goes to
 //! last    (u32)  31    30 ...... 4 3 ..... 0
 //!               |saved|  vCPU     |priority|    the queue that the port was linked on last
 //! ```
 //!
-//! `peer` says that the other end is consumed by Xen, so that a send need not look at the record there. The
-//! two-level ABI uses the vCPU of `notify` alone. A free port's upper half links it into the quarantine, if it is there.
+//! `peer` says that the other end is consumed by Xen, so that a send need not look at the record there;
+//! `loaded`, that the embedder carries out the sends *to* this port (see [`crate::offload`]). The two-level ABI uses the
+//! vCPU of `notify` alone. A free port's upper half links it into the quarantine, if it is there.
 //!
 //! Rules (see [`crate::locks`]): a binding is written only under the event lock of its domain, and a
 //! binding that is or becomes interdomain only under the event locks of both. It is read without any: one load
@@ -136,6 +137,8 @@ const STATE_MASK: u64 = 7;
 const INTERDOMAIN: u64 = 3;
 const CONSUMER_SHIFT: u32 = 3;
 const PEER_IS_CONSUMED: u64 = 1 << 6;
+/// Not part of a [`Binding`]: whoever sets another one has unloaded the route before.
+const LOADED: u64 = 1 << 7;
 /// State, consumer and peer flag.
 const KIND_MASK: u64 = 0x7f;
 const DOMAIN_SHIFT: u32 = 16;
@@ -270,6 +273,21 @@ impl Channel {
         // Release pairs with the loads in `binding` and `peer`. That senders of before use the old one is the
         // quarantine's business.
         self.binding.store(binding.pack(), Ordering::Release);
+    }
+
+    /// Is the route to this port with the embedder?
+    pub fn is_loaded(&self) -> bool {
+        self.binding.load(Ordering::Relaxed) & LOADED != 0
+    }
+
+    /// Changes that. Under the event lock.
+    pub fn set_loaded(&self, loaded: bool) {
+        // Read-modify-writes, so that who loads the new word still acquires what `set` has released.
+        if loaded {
+            self.binding.fetch_or(LOADED, Ordering::Relaxed);
+        } else {
+            self.binding.fetch_and(!LOADED, Ordering::Relaxed);
+        }
     }
 
     /// Makes a free port the one before `next` in the quarantine.

@@ -34,6 +34,80 @@ impl Width {
     }
 }
 
+/// Where the events of a domain go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// Into pages that are shared with the domain, as Xen does.
+    #[default]
+    Shared,
+    /// To the embedder, one by one: each raise of a port is a call of [`Hooks::sink_event`](crate::Hooks::sink_event),
+    /// and there is no page.
+    ///
+    /// So the back ends and I/O threads of a VMM can be a domain, for the most part domain 0, without anybody
+    /// playing a guest kernel. All operations are there. No port is ever pending, so nothing merges, `unmask` does nothing, and a
+    /// poll waits for the next event. Ports may have any number below 131,072, in the limits of
+    /// [`DomainConfig::max_port`]. FIFO pages and a shared_info are refused with EOPNOTSUPP.
+    ///
+    /// Who would rather look for events in a bitmap needs no sink: give the domain a page of your own as shared_info.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use std::sync::{Arc, Condvar, Mutex};
+    ///
+    /// use evtchn_abi::{DomId, Port, VcpuId};
+    /// use evtchn_engine::{Delivery, DomainConfig, Engine, Hooks, Upcall};
+    /// use evtchn_sync::HeapPage;
+    ///
+    /// /// Counts signals, and makes a thread wait for one, as an eventfd does.
+    /// #[derive(Default)]
+    /// struct Bell(Mutex<u64>, Condvar);
+    ///
+    /// impl Bell {
+    ///     fn ring(&self) {
+    ///         *self.0.lock().unwrap() += 1;
+    ///         self.1.notify_one();
+    ///     }
+    ///
+    ///     fn wait(&self) -> u64 {
+    ///         let count = self.1.wait_while(self.0.lock().unwrap(), |count| *count == 0);
+    ///         std::mem::take(&mut count.unwrap())
+    ///     }
+    /// }
+    ///
+    /// #[derive(Default)]
+    /// struct Vmm(Mutex<HashMap<Port, Arc<Bell>>>);
+    ///
+    /// impl Hooks for Vmm {
+    ///     type Page = Arc<HeapPage>;
+    ///     fn deliver(&self, _: DomId, _: VcpuId, _: Upcall) {}
+    ///     fn wake_poller(&self, _: DomId, _: VcpuId) {}
+    ///     fn sink_event(&self, _: DomId, port: Port, _: VcpuId) {
+    ///         if let Some(bell) = self.0.lock().unwrap().get(&port) {
+    ///             bell.ring();
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let engine = Engine::new(Vmm::default());
+    /// let (back, front) = (DomId(0), DomId(1));
+    /// engine.create_domain(back, DomainConfig { delivery: Delivery::Sink, ..DomainConfig::dom0(1) })?;
+    /// engine.create_domain(front, DomainConfig::guest(1))?;
+    ///
+    /// // A back end waits for its front end on a thread of its own.
+    /// let port = engine.alloc_unbound(back, DomId::SELF, front)?;
+    /// let bell = Arc::new(Bell::default());
+    /// engine.hooks().0.lock().unwrap().insert(port, Arc::clone(&bell));
+    /// let io = std::thread::spawn(move || bell.wait());
+    ///
+    /// let local = engine.bind_interdomain(front, back, port)?;
+    /// engine.send(front, local)?;
+    /// assert_eq!(io.join().unwrap(), 1);
+    /// # Ok::<(), evtchn_engine::OpError>(())
+    /// ```
+    Sink,
+}
+
 /// What a domain is.
 ///
 /// ```
@@ -45,7 +119,7 @@ impl Width {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainConfig {
-    /// How many vCPUs there are: 1 to 65,536.
+    /// How many vCPUs there are: 1 to 8,192.
     pub vcpus: u32,
     /// The highest port number (a number, not a count); `None` leaves only the ABI's limit.
     pub max_port: Option<u32>,
@@ -63,6 +137,8 @@ pub struct DomainConfig {
     pub fifo: bool,
     /// The domain that this one serves as device model, and so may act on.
     pub target: Option<DomId>,
+    /// Where its events go.
+    pub delivery: Delivery,
 }
 
 impl Default for DomainConfig {
@@ -78,6 +154,7 @@ impl Default for DomainConfig {
             nr_pirqs: 0,
             fifo: true,
             target: None,
+            delivery: Delivery::default(),
         }
     }
 }

@@ -7,7 +7,9 @@
 use evtchn_abi::{DomId, Port, VcpuId};
 use evtchn_sync::enter;
 
+use crate::action::Action;
 use crate::channel::{Binding, Consumer, State};
+use crate::deliver::Effect;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
@@ -28,14 +30,26 @@ impl<H: Hooks> Engine<H> {
         remote: DomId,
         consumer: Consumer,
     ) -> Result<Port, OpError> {
+        let port = self.open_consumer(caller, dom, vcpu, remote, consumer);
+        self.acted_with(dom, port, Action::AllocConsumer)
+    }
+
+    fn open_consumer(
+        &self,
+        caller: DomId,
+        dom: DomId,
+        vcpu: VcpuId,
+        remote: DomId,
+        consumer: Consumer,
+    ) -> Result<Port, OpError> {
         let caller = self.domain(caller)?;
         let domain = self.named(&caller, dom)?;
         domain.vcpu(vcpu)?;
         let mut events = domain.event.lock();
         let port = domain.allocate(&mut events)?;
-        if !caller.may_act_on(&domain) {
+        if let Err(denied) = self.hooks.policy().create_consumer(&caller.party(), &domain.party(), remote) {
             events.ports.undo_take(port);
-            return Err(OpError::NotPermitted);
+            return Err(denied.into());
         }
         let binding = Binding { consumer: Some(consumer), ..Binding::guest(State::Unbound { remote }) };
         domain.open(port, binding, vcpu);
@@ -48,14 +62,15 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH, EINVAL if there is no such domain or port, or it is not the embedder's.
     pub fn notify_consumer(&self, dom: DomId, port: Port) -> Result<(), OpError> {
-        let effect = {
-            let guard = enter();
-            let binding = self.peek(dom, &guard)?.channel(port)?.binding();
-            binding.consumer.ok_or(OpError::WrongState)?;
-            self.route_effect(binding.state.route(binding.peer_is_consumed), &guard)?
-        };
-        self.fire(effect);
-        Ok(())
+        let result = self.consumers_effect(dom, port).map(|effect| self.fire(effect));
+        self.acted(dom, Action::NotifyConsumer(port), result)
+    }
+
+    fn consumers_effect(&self, dom: DomId, port: Port) -> Result<Effect, OpError> {
+        let guard = enter();
+        let binding = self.peek(dom, &guard)?.channel(port)?.binding();
+        binding.consumer.ok_or(OpError::WrongState)?;
+        Ok(self.route_effect(binding.state.route(binding.peer_is_consumed), &guard))
     }
 
     /// Closes a channel that the embedder consumes. A send that is under way may still call the consumer once.
@@ -63,8 +78,10 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH, EINVAL if there is no such domain or port, or it is not the embedder's.
     pub fn free_consumer(&self, dom: DomId, port: Port) -> Result<(), OpError> {
-        let domain = self.domain(dom)?;
-        domain.channel(port)?.binding().consumer.ok_or(OpError::WrongState)?;
-        self.close_port(&domain, port, Closer::Xen)
+        let result = self.domain(dom).and_then(|domain| {
+            domain.channel(port)?.binding().consumer.ok_or(OpError::WrongState)?;
+            self.close_port(&domain, port, Closer::Xen)
+        });
+        self.acted(dom, Action::FreeConsumer(port), result)
     }
 }

@@ -2,7 +2,7 @@
 //! Delivery: from "this port has an event" to what the embedder must do.
 //!
 //! The one place that knows which event-channel ABI a domain uses; `two_level` and `fifo` carry it out, and
-//! nothing outside these three knows a bit's position. A raise is done by a reader and returns an [`Effect`];
+//! nothing outside these three knows a bit's position. A domain without pages is in `sink`. A raise is done by a reader and returns an [`Effect`];
 //! [`Engine::fire`] carries that out when it reads no more.
 
 use evtchn_abi::{DomId, Port, VcpuId};
@@ -14,6 +14,7 @@ use crate::domain::Domain;
 use crate::dump::Link;
 use crate::engine::Engine;
 use crate::hooks::{Hooks, Observed, Upcall};
+use crate::sink::Sunk;
 
 /// What a raise or an unmask changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) enum Effect {
     Raised(Raised),
     /// A consumer inside the embedder is called.
     Consumer(Consumer, DomId, VcpuId, Port),
+    /// A port of a sink was raised.
+    Sunk(Sunk),
 }
 
 /// What a raise or an unmask has led to.
@@ -75,7 +78,10 @@ impl<P: Page> Domain<P> {
                     upcall: pushed.ready.filter(|&vcpu| self.mark_upcall(vcpu, guard)),
                 }
             }
-            None => self.raise_bit(port, guard),
+            None => match self.shared_info.load(guard) {
+                Some(page) => self.raise_bit(page, port, guard),
+                None => return self.raise_without_page(port),
+            },
         };
         // After the pending bit, and after the port is on its queue: pairs with `sched_poll`, which
         // announces itself and then looks at pending bits.
@@ -131,7 +137,7 @@ impl<P: Page> Domain<P> {
     }
 
     /// The consequences of an edge, with the poll of the vCPU that gets an upcall ended.
-    fn effect(&self, port: Port, raise: bool, edge: Edge, pollers: bool) -> Effect {
+    pub fn effect(&self, port: Port, raise: bool, edge: Edge, pollers: bool) -> Effect {
         let kind = if self.is_pv() { Upcall::PvEntry } else { Upcall::Hvm };
         Effect::Raised(Raised {
             domain: self.id,
@@ -158,6 +164,7 @@ impl<H: Hooks> Engine<H> {
             Effect::Consumer(consumer, domain, vcpu, port) => {
                 self.hooks.consumer_event(consumer, domain, vcpu, port);
             }
+            Effect::Sunk(event) => self.fire_sunk(event),
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Events {
     pub reset: Option<Port>,
     /// No more ports: the domain is being destroyed.
     pub dying: bool,
+    /// Where its destruction goes on, if that gave way.
+    pub teardown: Option<Port>,
     /// The FIFO ABI was given up, and there may be readers that use it still.
     pub fifo_is_leaving: bool,
 }
@@ -58,7 +60,7 @@ impl Vcpu {
     }
 }
 
-/// The port in an entry of a VIRQ or PIRQ table; 0 is none.
+/// The port in an entry of a VIRQ or PIRQ table, or the suspend port; 0 is none.
 fn port_in(entry: &AtomicU32) -> Option<Port> {
     // Acquire pairs with the release of whoever sets the entry.
     let port = entry.load(Ordering::Acquire);
@@ -77,6 +79,10 @@ pub(crate) struct Domain<P> {
     pub pollers: AtomicU32,
     width: AtomicU8,
     paused: AtomicBool,
+    /// An EOI of a PIRQ unmasks its port.
+    auto_unmask: AtomicBool,
+    /// Where to send when the domain has suspended; 0 for nowhere.
+    suspend_port: AtomicU32,
     pub vcpus: Box<[Vcpu]>,
     pub event: Mutex<Events>,
     pub config: DomainConfig,
@@ -104,6 +110,8 @@ impl<P> Domain<P> {
             pollers: AtomicU32::new(0),
             width: AtomicU8::new(config.width as u8),
             paused: AtomicBool::new(false),
+            auto_unmask: AtomicBool::new(false),
+            suspend_port: AtomicU32::new(0),
             vcpus,
             event: Mutex::new(events),
             config,
@@ -153,10 +161,20 @@ impl<P> Domain<P> {
         self.paused.store(paused, Ordering::Relaxed);
     }
 
-    /// The rule for operations that name a domain: oneself, one's device-model target, or any domain
-    /// for a control domain.
-    pub fn may_act_on(&self, other: &Self) -> bool {
-        self.id == other.id || self.config.privileged || self.config.target == Some(other.id)
+    pub fn auto_unmask(&self) -> bool {
+        self.auto_unmask.load(Ordering::Relaxed)
+    }
+
+    pub fn set_auto_unmask(&self, on: bool) {
+        self.auto_unmask.store(on, Ordering::Relaxed);
+    }
+
+    pub fn suspend_port(&self) -> Option<Port> {
+        port_in(&self.suspend_port)
+    }
+
+    pub fn set_suspend_port(&self, port: Port) {
+        self.suspend_port.store(port.0, Ordering::Release); // as in `set_virq`
     }
 
     /// The port of a PIRQ.
@@ -194,7 +212,8 @@ impl<P> Domain<P> {
 
     /// How many ports the ABI in use has room for, port 0 included.
     pub fn nr_ports(&self) -> u32 {
-        if self.fifo.is_some() { NR_CHANNELS } else { self.width().layout().nr_channels() }
+        let all = self.fifo.is_some() || self.is_sink();
+        if all { NR_CHANNELS } else { self.width().layout().nr_channels() }
     }
 }
 
@@ -220,9 +239,21 @@ impl<P: Page> Domain<P> {
     }
 
     fn take_lowest(&self, events: &mut Events) -> Result<Port, OpError> {
+        events.ports.take_lowest(self.highest_port(), &self.channels, |port| self.is_busy(port))
+    }
+
+    /// The highest port that the domain may open.
+    pub fn highest_port(&self) -> u32 {
         let highest = self.nr_ports() - 1;
-        let highest = self.config.max_port.map_or(highest, |max| max.min(highest));
-        events.ports.take_lowest(highest, &self.channels, |port| self.is_busy(port))
+        self.config.max_port.map_or(highest, |max| max.min(highest))
+    }
+
+    /// Waits until no closed port is in quarantine.
+    pub fn settle(&self, events: &mut Events) {
+        while !events.quarantine.is_empty() {
+            wait_for_readers();
+            self.release_quarantine(events);
+        }
     }
 
     /// Frees a port's record and number. What is bound to it has been undone by the caller.
@@ -263,7 +294,7 @@ impl<P: Page> Domain<P> {
 
     /// Is the port on a queue still, though it may be closed? Then it must not be handed out: its next
     /// owner's events would come on the old queue.
-    fn is_busy(&self, port: Port) -> bool {
+    pub fn is_busy(&self, port: Port) -> bool {
         self.fifo.is_some() && self.is_linked(port, &enter())
     }
 

@@ -4,16 +4,16 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use evtchn_abi::{DomId, Port};
+use evtchn_abi::DomId;
 use evtchn_sync::{Guard, Mutex, Page, enter};
 
+use crate::action::Action;
 use crate::config::{DomainConfig, Width};
 use crate::domain::Domain;
 use crate::domains::{Domains, Handlers, Named};
 use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::level::Level;
-use crate::ops::close::Closer;
 
 /// The hypervisor's half of event channels: domains, their ports, and who may signal whom.
 ///
@@ -82,6 +82,10 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// EINVAL for a reserved id, or for no vCPUs or more than 8,192, EEXIST for an id in use, ENOMEM.
     pub fn create_domain(&self, id: DomId, config: DomainConfig) -> Result<(), OpError> {
+        self.acted(id, Action::CreateDomain, self.register(id, config))
+    }
+
+    fn register(&self, id: DomId, config: DomainConfig) -> Result<(), OpError> {
         if id >= DomId::FIRST_RESERVED {
             return Err(OpError::Invalid);
         }
@@ -99,55 +103,13 @@ impl<H: Hooks> Engine<H> {
         Ok(())
     }
 
-    /// Destroys a domain: closes its ports from the highest down, those that Xen consumes included.
-    ///
-    /// Peers are left unbound, naming the dead id, and get no event. VIRQs that the domain handled go
-    /// back to the default handler. While this runs the domain exists but gets no new ports (EINVAL).
-    /// Returns the shared_info page; those of the FIFO ABI are dropped. When this returns no thread uses
-    /// any of them.
-    ///
-    /// # Errors
-    /// ESRCH if there is no such domain, or it is being destroyed already.
-    pub fn destroy_domain(&self, id: DomId) -> Result<Option<H::Page>, OpError> {
-        let domain = self.domain(id)?;
-        mark_dying(&domain)?;
-        let mut from = Port(u32::MAX);
-        while let Some(port) = self.close_one_below(&domain, from) {
-            from = Port(port.0 - 1);
-        }
-        self.unregister(id);
-        drop(domain.fifo.replace(None));
-        Ok(domain.shared_info.replace(None).wait().map(|page| *page))
-    }
-
-    /// Takes a domain out of the table and its offices.
-    fn unregister(&self, id: DomId) {
-        let retired = {
-            let _registry = self.registry.lock();
-            self.handlers.forget(id);
-            self.domains.entry(id).map(|entry| entry.replace(None))
-        };
-        drop(retired); // waits for readers, without the lock
-    }
-
-    /// Closes the highest open port up to `from`, and returns it; `None` at port 0.
-    fn close_one_below(&self, domain: &Domain<H::Page>, from: Port) -> Option<Port> {
-        let highest = domain.event.lock().ports.previous_taken(from);
-        let port = highest.filter(|&port| port != Port(0))?;
-        // A port that its peer re-binds at this moment is refused once; it cannot be twice, as no
-        // new ports are made. It must be closed, so try again.
-        while domain.channel(port).is_ok_and(|channel| channel.state().in_use()) {
-            let _ = self.close_port(domain, port, Closer::Xen);
-        }
-        Some(port)
-    }
-
     /// Says whether the toolstack has paused the domain. Others may only be reset while paused.
     ///
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn set_paused(&self, id: DomId, paused: bool) -> Result<(), OpError> {
-        self.peek(id, &enter()).map(|domain| domain.set_paused(paused))
+        let result = self.peek(id, &enter()).map(|domain| domain.set_paused(paused));
+        self.acted(id, Action::SetPaused(paused), result)
     }
 
     /// Is there a domain with this id?
@@ -165,10 +127,16 @@ impl<H: Hooks> Engine<H> {
     /// When this returns, no thread uses the old page any more.
     ///
     /// # Errors
-    /// ESRCH if there is no such domain.
+    /// ESRCH if there is no such domain; EOPNOTSUPP for a page if the domain is a sink.
     pub fn set_shared_info(&self, id: DomId, page: Option<H::Page>) -> Result<Option<H::Page>, OpError> {
-        let domain = self.domain(id)?;
-        Ok(domain.shared_info.replace(page.map(Box::new)).wait().map(|page| *page))
+        let present = page.is_some();
+        let result = self.domain(id).and_then(|domain| {
+            if present && domain.is_sink() {
+                return Err(OpError::NotSupported);
+            }
+            Ok(domain.shared_info.replace(page.map(Box::new)).wait().map(|page| *page))
+        });
+        self.acted(id, Action::SetSharedInfo { present }, result)
     }
 
     /// Changes the width of a domain's layout, as an HVM guest does that changes its mode.
@@ -178,19 +146,9 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn set_width(&self, id: DomId, width: Width) -> Result<(), OpError> {
-        self.domain(id)?.set_width(width);
-        Ok(())
+        let result = self.domain(id).map(|domain| domain.set_width(width));
+        self.acted(id, Action::SetWidth(width), result)
     }
-}
-
-/// From now on the domain gets no new ports.
-fn mark_dying<P>(domain: &Domain<P>) -> Result<(), OpError> {
-    let mut events = domain.event.lock();
-    if events.dying {
-        return Err(OpError::NoDomain);
-    }
-    events.dying = true;
-    Ok(())
 }
 
 const _: () = {

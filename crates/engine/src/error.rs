@@ -4,6 +4,8 @@
 use evtchn_abi::Errno;
 use thiserror::Error;
 
+use crate::policy::Denied;
+
 /// Why an operation was refused. [`OpError::errno`] gives the number that Xen answers.
 ///
 /// Xen folds many causes into one number; the variants keep them apart for logs and for people.
@@ -16,6 +18,9 @@ pub enum OpError {
     /// The domain may not use this physical interrupt.
     #[error("no permission for that PIRQ")]
     PirqNotPermitted,
+    /// The policy has refused with a number of its own, not EPERM.
+    #[error("denied by the policy: {}", .0.errno())]
+    Denied(Denied),
     /// The vCPU does not exist.
     #[error("no such vCPU")]
     NoVcpu,
@@ -43,6 +48,9 @@ pub enum OpError {
     /// The handler of a VIRQ cannot change while the present one has it bound.
     #[error("the VIRQ's handler has it bound")]
     VirqInUse,
+    /// The port of a chosen number is in use.
+    #[error("the port is in use")]
+    PortInUse,
     /// The interrupt line is in use by somebody who does not share it.
     #[error("the interrupt is in use")]
     IrqInUse,
@@ -114,13 +122,16 @@ impl OpError {
     pub const fn errno(self) -> Errno {
         match self {
             Self::NotPermitted | Self::PirqNotPermitted => Errno::EPERM,
+            Self::Denied(denied) => denied.errno(),
             Self::NoVcpu => Errno::ENOENT,
             Self::NoDomain => Errno::ESRCH,
             Self::OpenedMeanwhile => Errno::EAGAIN,
             Self::OutOfMemory => Errno::ENOMEM,
             Self::Hidden | Self::NotInUse => Errno::EACCES,
             Self::Fault => Errno::EFAULT,
-            Self::ResetPhase | Self::VirqElsewhere | Self::VirqInUse | Self::IrqInUse => Errno::EBUSY,
+            Self::ResetPhase | Self::VirqElsewhere | Self::VirqInUse | Self::PortInUse | Self::IrqInUse => {
+                Errno::EBUSY
+            }
             Self::VirqBound | Self::PirqBound | Self::DomainExists => Errno::EEXIST,
             Self::NoPort
             | Self::WrongState
@@ -157,6 +168,7 @@ mod tests {
         let table = [
             (OpError::NotPermitted, 1),
             (OpError::PirqNotPermitted, 1),
+            (OpError::Denied(Denied::with(Errno::EACCES)), 13),
             (OpError::NoVcpu, 2),
             (OpError::NoDomain, 3),
             (OpError::OpenedMeanwhile, 11),
@@ -167,6 +179,7 @@ mod tests {
             (OpError::ResetPhase, 16),
             (OpError::VirqElsewhere, 16),
             (OpError::VirqInUse, 16),
+            (OpError::PortInUse, 16),
             (OpError::IrqInUse, 16),
             (OpError::VirqBound, 17),
             (OpError::PirqBound, 17),

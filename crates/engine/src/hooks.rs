@@ -4,8 +4,12 @@
 use evtchn_abi::{DomId, Gfn, Op, Pirq, Port, VcpuId};
 use evtchn_sync::Page;
 
+use crate::action::Action;
 use crate::channel::Consumer;
 use crate::error::OpError;
+use crate::offload::OffloadRoute;
+use crate::pirq::PirqStatus;
+use crate::policy::{Policy, XenPolicy};
 
 /// How an upcall reaches a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +28,7 @@ pub enum Upcall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Observed {
-    /// A guest's operation ended.
+    /// An operation of `event_channel_op` ended.
     Operation {
         /// Whose operation it was.
         caller: DomId,
@@ -32,6 +36,15 @@ pub enum Observed {
         op: Op,
         /// The port it named or returned; port 0 if it has none.
         port: Port,
+        /// How it ended.
+        result: Result<(), OpError>,
+    },
+    /// Another call ended that a guest or the embedder made.
+    Action {
+        /// The domain that it was about.
+        domain: DomId,
+        /// What was done.
+        action: Action,
         /// How it ended.
         result: Result<(), OpError>,
     },
@@ -96,6 +109,12 @@ pub trait Hooks: Send + Sync {
         let _ = (consumer, domain, vcpu, port);
     }
 
+    /// A port of a [sink](crate::Delivery::Sink) was raised; `vcpu` is the one that it notifies. Of two threads that signal one
+    /// port, either may come first. A send that is under way while the port is closed may still come here afterwards.
+    fn sink_event(&self, domain: DomId, port: Port, vcpu: VcpuId) {
+        let _ = (domain, port, vcpu);
+    }
+
     /// Could an upcall enter this HVM vCPU now (interrupts enabled, a callback configured)? Asked by
     /// `sched_poll`, which does not sleep if one is waiting. For paravirtual guests
     /// `evtchn_upcall_mask` decides.
@@ -104,18 +123,17 @@ pub trait Hooks: Send + Sync {
         true
     }
 
-    /// Should a long reset give way? The call then answers [`Outcome::Again`](crate::Outcome).
-    /// Asked once for every 64 port numbers.
+    /// Should a long reset of `caller`'s, or the [teardown](crate::Engine::tear_down) of the domain `caller`, give way? The
+    /// call then answers [`Outcome::Again`](crate::Outcome) and the like. Asked once for every 64 port numbers.
     fn preempt(&self, caller: DomId) -> bool {
         let _ = caller;
         false
     }
 
-    /// May this paravirtual domain use this PIRQ? Called with engine locks held: must not call the
-    /// engine.
-    fn pirq_permitted(&self, domain: DomId, pirq: Pirq) -> bool {
-        let _ = (domain, pirq);
-        true
+    /// Who may do what: Xen's default rules, unless this is overridden. Must always give the same policy.
+    #[inline]
+    fn policy(&self) -> &dyn Policy {
+        &XenPolicy
     }
 
     /// A PIRQ is bound: connect the line. `share` tells whether the guest agrees to share it. Called
@@ -134,9 +152,48 @@ pub trait Hooks: Send + Sync {
         let _ = (domain, pirq);
     }
 
+    /// The guest has handled a PIRQ: acknowledge the line. Is it still asserted? Then the PIRQ is raised again. For what is not
+    /// level-triggered, false. Also called for PIRQs that are not bound.
+    fn pirq_eoi(&self, domain: DomId, pirq: Pirq) -> bool {
+        let _ = (domain, pirq);
+        false
+    }
+
+    /// What a guest has to know of a PIRQ.
+    fn pirq_status(&self, domain: DomId, pirq: Pirq) -> PirqStatus {
+        let _ = (domain, pirq);
+        PirqStatus::default()
+    }
+
     /// A PIRQ now notifies another vCPU. Called with engine locks held: must not call the engine.
     fn pirq_moved(&self, domain: DomId, pirq: Pirq, vcpu: VcpuId) {
         let _ = (domain, pirq, vcpu);
+    }
+
+    /// Would the embedder carry out this channel's sends itself, as KVM does in the kernel? True to take it, until
+    /// [`unload`](Hooks::unload).
+    ///
+    /// Each route is offered when it comes into being: when a port is bound, and again when its vCPU changes. Not
+    /// offered are those to FIFO domains, to or from [sinks](crate::Delivery::Sink), and to or from what the embedder
+    /// consumes. A domain that switches to FIFO loses the routes to it.
+    ///
+    /// An embedder that takes a route does all that a send does: the bits in the receiver's shared_info, as it is
+    /// set and laid out at the time, the upcall, and the end of polls. The observer does not see such sends, and
+    /// the [`Policy`](crate::Policy) is not asked about them. A send that comes to the engine nevertheless is carried out there.
+    ///
+    /// Called with engine locks held: must not call the engine.
+    fn offload(&self, route: &OffloadRoute) -> bool {
+        let _ = route;
+        false
+    }
+
+    /// Takes back a route that the embedder has taken: when this returns, no send that it carries out is under way, and
+    /// none begins. Later sends come to the engine.
+    ///
+    /// Called before the change that asks for it: before a port is closed, moved or freed, and so before the
+    /// operation, reset or destruction returns. Called with engine locks held: must not call the engine.
+    fn unload(&self, route: &OffloadRoute) {
+        let _ = route;
     }
 
     /// Something happened. Called with no locks held; does nothing unless overridden.

@@ -17,9 +17,10 @@
 //! * No thread takes one lock twice. Locks serve in the order of arrival, so a domain that is busy cannot keep another
 //!   one out.
 //! * A reader takes no lock but a queue's, and does not wait for readers.
-//! * Nobody waits for readers under a lock, but for an allocation that finds no port that is not in quarantine.
-//! * Hooks are called without locks, and not by readers. The `pirq_*` hooks and `pin` are called under the event lock;
-//!   they say so.
+//! * Nobody waits for readers under a lock, but for an allocation that finds no port, or not the chosen one, that is not
+//!   in quarantine.
+//! * Hooks are called without locks, and not by readers. The `pirq_*` hooks, `pin`, `offload` and `unload` are called
+//!   under the event lock, and a policy is asked by readers and under locks; they say so.
 
 use evtchn_sync::MutexGuard;
 
@@ -28,26 +29,31 @@ use crate::domain::{Domain, Events};
 /// The locked event state of a domain and of its peer, which may be the same domain.
 pub(crate) struct Pair<'a> {
     own: MutexGuard<'a, Events>,
-    /// Only held. Nothing in the peer's `Events` changes with a channel, only its record.
-    _peer: Option<MutexGuard<'a, Events>>,
+    /// For the most part only held: but for static channels, nothing in the peer's `Events` changes with a channel.
+    peer: Option<MutexGuard<'a, Events>>,
 }
 
 impl<'a> Pair<'a> {
     /// Locks both domains in their order; once if they are one.
     pub fn lock<P>(own: &'a Domain<P>, peer: &'a Domain<P>) -> Self {
         if own.id == peer.id {
-            return Self { own: own.event.lock(), _peer: None };
+            return Self { own: own.event.lock(), peer: None };
         }
         if own.id < peer.id {
             let own = own.event.lock();
-            return Self { own, _peer: Some(peer.event.lock()) };
+            return Self { own, peer: Some(peer.event.lock()) };
         }
         let peer = peer.event.lock();
-        Self { own: own.event.lock(), _peer: Some(peer) }
+        Self { own: own.event.lock(), peer: Some(peer) }
     }
 
     /// The first domain's event state.
     pub fn own(&mut self) -> &mut Events {
         &mut self.own
+    }
+
+    /// The peer's event state; the first domain's if they are one.
+    pub fn peer(&mut self) -> &mut Events {
+        self.peer.as_mut().unwrap_or(&mut self.own)
     }
 }

@@ -9,6 +9,7 @@ use evtchn_sync::atomic::AtomicU64;
 use evtchn_sync::atomic::Ordering::SeqCst;
 use evtchn_sync::{Guard, Page, enter};
 
+use crate::action::Action;
 use crate::config::DomainKind;
 use crate::domain::Domain;
 use crate::engine::Engine;
@@ -137,6 +138,18 @@ impl<H: Hooks> Engine<H> {
         count: u32,
         port: impl FnMut(u32) -> Result<Port, OpError>,
     ) -> Result<PollOutcome, OpError> {
+        let outcome = self.run_poll(caller, vcpu, count, port);
+        let sleeps = outcome == Ok(PollOutcome::Sleep);
+        self.acted(caller.id, Action::Poll { vcpu, ports: count, sleeps }, outcome)
+    }
+
+    fn run_poll(
+        &self,
+        caller: &Domain<H::Page>,
+        vcpu: VcpuId,
+        count: u32,
+        port: impl FnMut(u32) -> Result<Port, OpError>,
+    ) -> Result<PollOutcome, OpError> {
         if count > SCHEDOP_POLL_MAX_PORTS {
             return Err(OpError::Invalid);
         }
@@ -182,7 +195,9 @@ impl<H: Hooks> Engine<H> {
 
     /// Ends a poll: the vCPU woke up, whatever woke it. Returns whether it was still polling.
     pub fn finish_poll(&self, domain: DomId, vcpu: VcpuId) -> bool {
-        self.peek(domain, &enter()).is_ok_and(|domain| domain.end_poll(vcpu))
+        let was_polling = self.peek(domain, &enter()).map(|domain| domain.end_poll(vcpu));
+        let action = |was_polling| Action::FinishPoll { vcpu, was_polling };
+        self.acted_with(domain, was_polling, action).unwrap_or(false)
     }
 
     /// Is the vCPU in a poll that nothing has ended yet?

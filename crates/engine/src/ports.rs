@@ -89,6 +89,31 @@ impl Ports {
         Ok(port)
     }
 
+    /// Takes the port of this number, making the records up to it if need be.
+    ///
+    /// # Errors
+    /// ENOSPC if it is above `highest`, EBUSY if it is taken or `busy`, ENOMEM if a record cannot be made.
+    pub fn take_chosen(
+        &mut self,
+        port: Port,
+        highest: u32,
+        channels: &Channels,
+        busy: impl Fn(Port) -> bool,
+    ) -> Result<(), OpError> {
+        if port.0 > highest {
+            return Err(OpError::NoSpace);
+        }
+        while port.0 >= self.valid() {
+            self.grow(channels)?;
+        }
+        if !self.is_free(port) || busy(port) {
+            return Err(OpError::PortInUse);
+        }
+        self.take(port);
+        self.active += 1;
+        Ok(())
+    }
+
     /// Withdraws port 0 for ever. Not counted as in use.
     pub fn reserve_zero(&mut self) {
         self.take(Port(0));
@@ -277,6 +302,29 @@ mod tests {
         assert_eq!(take(&mut ports, &[3, 70]), 199);
         assert_eq!(take(&mut ports, &[3, 70]), 201);
         assert_eq!(take(&mut ports, &[]), 3);
+    }
+
+    #[test]
+    fn a_chosen_port_brings_the_records_below_it() {
+        let (mut ports, channels) = fresh();
+        assert_eq!(ports.take_chosen(Port(200), 1000, &channels, |_| false), Ok(()));
+        assert_eq!((ports.valid(), channels.valid(), ports.active()), (256, 256, 1));
+        assert_eq!(ports.take_chosen(Port(200), 1000, &channels, |_| false), Err(OpError::PortInUse));
+        assert_eq!(ports.take_chosen(Port(0), 1000, &channels, |_| false), Err(OpError::PortInUse));
+        assert_eq!(ports.take_chosen(Port(9), 1000, &channels, |_| true), Err(OpError::PortInUse));
+        assert_eq!(ports.take_chosen(Port(1001), 1000, &channels, |_| false), Err(OpError::NoSpace));
+        assert_eq!(ports.take_lowest(1000, &channels, |_| false), Ok(Port(1)));
+        assert_eq!((ports.valid(), ports.active()), (256, 2));
+        ports.undo_take(Port(200));
+        assert_eq!(ports.take_chosen(Port(200), 1000, &channels, |_| false), Ok(()));
+    }
+
+    #[test]
+    fn the_last_port_of_all_can_be_chosen() {
+        let (mut ports, channels) = fresh();
+        assert_eq!(ports.take_chosen(Port(131_071), u32::MAX, &channels, |_| false), Ok(()));
+        assert_eq!(ports.take_chosen(Port(131_072), u32::MAX, &channels, |_| false), Err(OpError::NoSpace));
+        assert_eq!(ports.active(), 1);
     }
 
     #[test]

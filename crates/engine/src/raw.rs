@@ -56,7 +56,7 @@ impl Outcome {
 impl<H: Hooks> Engine<H> {
     /// Any hypercall, by its number.
     ///
-    /// Takes `event_channel_op`, its compat form, and `SCHEDOP_poll`. All else is [`Outcome::NotMine`].
+    /// Takes `event_channel_op`, its compat form, `SCHEDOP_poll`, and two commands of `physdev_op`. All else is [`Outcome::NotMine`].
     ///
     /// A thread that calls often, such as a vCPU's, does so by a [`Caller`](crate::Caller).
     pub fn hypercall<M: GuestMemory + ?Sized>(
@@ -87,6 +87,7 @@ impl<H: Hooks> Engine<H> {
             Hypercall::SCHED_OP if SchedOp(command) == SchedOp::POLL => {
                 self.sched_op_poll(caller, vcpu, second, memory)
             }
+            Hypercall::PHYSDEV_OP => self.physdev_op_by(caller, command, second, memory),
             _ => Outcome::NotMine,
         }
     }
@@ -116,7 +117,11 @@ impl<H: Hooks> Engine<H> {
         self.for_domain(caller, |caller| self.compat_by(caller, arg, memory))
     }
 
-    fn for_domain(&self, caller: DomId, call: impl FnOnce(&Domain<H::Page>) -> Outcome) -> Outcome {
+    pub(crate) fn for_domain(
+        &self,
+        caller: DomId,
+        call: impl FnOnce(&Domain<H::Page>) -> Outcome,
+    ) -> Outcome {
         self.domain(caller).map_or_else(|error| Outcome::of(Err(error)), |caller| call(&caller))
     }
 
@@ -258,7 +263,7 @@ fn copy_in_poll<M: GuestMemory + ?Sized>(
 }
 
 /// Runs an operation without results.
-fn with<A: CStruct, M: GuestMemory + ?Sized>(
+pub(crate) fn with<A: CStruct, M: GuestMemory + ?Sized>(
     memory: &mut M,
     arg: u64,
     run: impl FnOnce(A) -> Result<(), OpError>,
@@ -267,7 +272,7 @@ fn with<A: CStruct, M: GuestMemory + ?Sized>(
 }
 
 /// Runs an operation that puts its results into its argument.
-fn update<A: CStruct, M: GuestMemory + ?Sized>(
+pub(crate) fn update<A: CStruct, M: GuestMemory + ?Sized>(
     memory: &mut M,
     arg: u64,
     run: impl FnOnce(&mut A) -> Result<(), OpError>,

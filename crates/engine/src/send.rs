@@ -31,7 +31,8 @@ impl<H: Hooks> Engine<H> {
     /// (the port is unbound) is dropped: both succeed.
     ///
     /// # Errors
-    /// EINVAL if there is no such port, it is not interdomain, unbound or IPI, or it belongs to Xen.
+    /// EINVAL if there is no such port, it is not interdomain, unbound or IPI, or it belongs to Xen; what
+    /// [`Policy::send`](crate::Policy::send) answers.
     #[inline]
     pub fn send(&self, caller: DomId, port: Port) -> Result<(), OpError> {
         let effect = {
@@ -65,11 +66,11 @@ impl<H: Hooks> Engine<H> {
         guard: &'g Guard<'_>,
     ) -> Aim<'g, H::Page> {
         let Some((remote, port)) = caller.channels.peer(port) else { return Aim::Rare };
-        match self.peek(remote, guard) {
-            Ok(receiver) if receiver.is_raised(port, guard) => Aim::Merged(remote, port),
-            Ok(receiver) => Aim::Raise(receiver, port),
-            Err(_) => Aim::Rare,
+        let Ok(receiver) = self.peek(remote, guard) else { return Aim::Rare };
+        if self.hooks.policy().send(&caller.party(), &receiver.party()).is_err() {
+            return Aim::Rare;
         }
+        if receiver.is_raised(port, guard) { Aim::Merged(remote, port) } else { Aim::Raise(receiver, port) }
     }
 
     /// Does what the reader that has sent could not do.
@@ -93,25 +94,40 @@ impl<H: Hooks> Engine<H> {
         port: Port,
         guard: &Guard<'_>,
     ) -> Result<Effect, OpError> {
-        match sender.channel(port)?.route()? {
+        let channel = sender.channel(port)?;
+        match channel.route()? {
+            Route::Peer(remote, port) => {
+                // It may have died since: then the port is unbound by now.
+                let Ok(remote) = self.peek(remote, guard) else { return Ok(Effect::None) };
+                self.hooks.policy().send(&sender.party(), &remote.party())?;
+                Ok(remote.raise(port, guard))
+            }
             Route::Itself => Ok(sender.raise(port, guard)),
-            route => self.route_effect(Some(route), guard),
+            Route::Nobody => Ok(Effect::None),
+            Route::Consumer(remote, port) => {
+                let Ok(domain) = self.peek(remote, guard) else { return Ok(Effect::None) };
+                self.hooks.policy().send(&sender.party(), &domain.party())?;
+                Ok(consumer_effect(domain, port))
+            }
         }
-    }
-
-    /// Calls the consumer at the far end of a channel.
-    fn consumer_effect(&self, remote: DomId, port: Port, guard: &Guard<'_>) -> Effect {
-        let far = self.peek(remote, guard).and_then(|domain| domain.channel(port));
-        let consumer = far.ok().and_then(|far| Some((far.binding().consumer?, far.vcpu())));
-        consumer.map_or(Effect::None, |(consumer, vcpu)| Effect::Consumer(consumer, remote, vcpu, port))
     }
 
     /// Signals the far end of a channel on behalf of the consumer at the near end.
-    pub(crate) fn route_effect(&self, route: Option<Route>, guard: &Guard<'_>) -> Result<Effect, OpError> {
-        match route {
-            Some(Route::Peer(remote, port)) => Ok(self.peek(remote, guard)?.raise(port, guard)),
-            Some(Route::Consumer(remote, port)) => Ok(self.consumer_effect(remote, port, guard)),
+    pub(crate) fn route_effect(&self, route: Option<Route>, guard: &Guard<'_>) -> Effect {
+        let effect = match route {
+            Some(Route::Peer(remote, port)) => self.peek(remote, guard).map(|far| far.raise(port, guard)),
+            Some(Route::Consumer(remote, port)) => {
+                self.peek(remote, guard).map(|far| consumer_effect(far, port))
+            }
             Some(Route::Itself | Route::Nobody) | None => Ok(Effect::None),
-        }
+        };
+        effect.unwrap_or(Effect::None)
     }
+}
+
+/// Calls the consumer at the far end of a channel.
+fn consumer_effect<P>(far: &Domain<P>, port: Port) -> Effect {
+    let channel = far.channel(port).ok();
+    let consumer = channel.and_then(|channel| Some((channel.binding().consumer?, channel.vcpu())));
+    consumer.map_or(Effect::None, |(consumer, vcpu)| Effect::Consumer(consumer, far.id, vcpu, port))
 }

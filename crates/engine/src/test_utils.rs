@@ -26,6 +26,8 @@ pub enum Call {
     WakePoller(DomId, VcpuId),
     /// [`Hooks::consumer_event`].
     Consumer(Consumer, DomId, VcpuId, Port),
+    /// [`Hooks::sink_event`].
+    Sink(DomId, Port, VcpuId),
 }
 
 /// Hooks that record their calls.
@@ -70,5 +72,9 @@ impl Hooks for Recorder {
 
     fn consumer_event(&self, consumer: Consumer, domain: DomId, vcpu: VcpuId, port: Port) {
         self.push(Call::Consumer(consumer, domain, vcpu, port));
+    }
+
+    fn sink_event(&self, domain: DomId, port: Port, vcpu: VcpuId) {
+        self.push(Call::Sink(domain, port, vcpu));
     }
 }

@@ -140,14 +140,14 @@ fn mask<P: Page, W: Word>(page: &P, port: Port) -> Option<Bit<'_, P, W>> {
 }
 
 impl<P: Page> Domain<P> {
-    /// Sets the port pending, and tells its vCPU if that is news and the port is not masked.
-    pub fn raise_bit(&self, port: Port, guard: &Guard<'_>) -> Edge {
-        by_width!(self.raise_in(port, guard)).unwrap_or_default()
+    /// Sets the port pending in the domain's page, and tells its vCPU if that is news and the port is not masked.
+    #[inline]
+    pub fn raise_bit(&self, page: &P, port: Port, guard: &Guard<'_>) -> Edge {
+        by_width!(self.raise_in(page, port, guard)).unwrap_or_default()
     }
 
     #[inline]
-    fn raise_in<W: Word>(&self, port: Port, guard: &Guard<'_>) -> Option<Edge> {
-        let page = self.shared_info.load(guard)?;
+    fn raise_in<W: Word>(&self, page: &P, port: Port, guard: &Guard<'_>) -> Option<Edge> {
         if !pending::<P, W>(page, port)?.set() {
             return None;
         }

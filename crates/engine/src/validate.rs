@@ -23,6 +23,7 @@ impl<H: Hooks> Engine<H> {
     /// * The two ends of a channel name each other.
     /// * VIRQ and PIRQ tables and records name each other.
     /// * Every port notifies a vCPU that exists; free ones vCPU 0.
+    /// * Only IPIs and ends of channels are offloaded.
     /// * The tail of a FIFO queue is a port that was linked there last.
     ///
     /// # Errors
@@ -79,9 +80,10 @@ impl<H: Hooks> Engine<H> {
                 .virq_table(domain, virq, channel.vcpu())
                 .is_some_and(|table| table.virq(virq) == Some(port)),
         };
+        let routed = !channel.is_loaded() || matches!(state, State::Ipi | State::Interdomain { .. });
         let numbered = !events.ports.is_free(port) || state == State::Free;
         let told = domain.vcpu(channel.vcpu()).is_ok();
-        (sound && numbered && told).then_some(()).ok_or_else(|| format!("bad record {state:?}"))
+        (sound && routed && numbered && told).then_some(()).ok_or_else(|| format!("bad record {state:?}"))
     }
 }
 

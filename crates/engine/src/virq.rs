@@ -4,6 +4,7 @@
 use evtchn_abi::{DomId, VcpuId, Virq, VirqClass};
 use evtchn_sync::{Guard, enter};
 
+use crate::action::Action;
 use crate::deliver::Effect;
 use crate::domain::{Domain, Vcpu};
 use crate::engine::Engine;
@@ -18,14 +19,17 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain, ENOENT if there is no such vCPU, EINVAL if no such VIRQ.
     pub fn raise_virq(&self, domain: DomId, vcpu: VcpuId, virq: Virq) -> Result<bool, OpError> {
+        let effect = self.virq_effect_in(domain, virq, vcpu);
+        let bound = effect.map(|effect| self.fire_if_bound(effect));
+        self.acted_with(domain, bound, |bound| Action::RaiseVirq { virq, vcpu, bound })
+    }
+
+    fn virq_effect_in(&self, domain: DomId, virq: Virq, vcpu: VcpuId) -> Result<Option<Effect>, OpError> {
         self.class(virq)?;
-        let effect = {
-            let guard = enter();
-            let domain = self.peek(domain, &guard)?;
-            domain.vcpu(vcpu)?;
-            self.virq_effect(domain, virq, vcpu, &guard)
-        };
-        Ok(self.fire_if_bound(effect))
+        let guard = enter();
+        let domain = self.peek(domain, &guard)?;
+        domain.vcpu(vcpu)?;
+        Ok(self.virq_effect(domain, virq, vcpu, &guard))
     }
 
     /// Raises a global VIRQ in the domain that handles it; whether it has bound it.
@@ -33,15 +37,13 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// EINVAL unless the VIRQ is global.
     pub fn raise_global_virq(&self, virq: Virq) -> Result<bool, OpError> {
-        if self.class(virq)? != VirqClass::Global {
-            return Err(OpError::NoVirq);
-        }
-        let effect = {
-            let guard = enter();
-            let handler = self.handlers.handler(virq).and_then(|id| self.peek(id, &guard).ok());
-            handler.and_then(|domain| self.virq_effect(domain, virq, VcpuId(0), &guard))
-        };
-        Ok(self.fire_if_bound(effect))
+        let handler = self.global(virq).map(|()| self.handlers.handler(virq).unwrap_or(DomId::INVALID));
+        let bound = handler.map(|handler| {
+            let effect = self.virq_effect_in(handler, virq, VcpuId(0));
+            self.fire_if_bound(effect.unwrap_or(None)) // no handler is as one that has not bound it
+        });
+        let domain = handler.unwrap_or(DomId::INVALID);
+        self.acted_with(domain, bound, |bound| Action::RaiseGlobalVirq { virq, bound })
     }
 
     /// Makes `domain` the handler of a global VIRQ (`XEN_DOMCTL_set_virq_handler`).
@@ -52,9 +54,11 @@ impl<H: Hooks> Engine<H> {
     /// EINVAL unless the VIRQ is global; ESRCH if there is no such domain; EINVAL if it is dying;
     /// EBUSY if the present handler has the VIRQ bound ([`Level::Current`](crate::Level::Current)).
     pub fn set_virq_handler(&self, virq: Virq, domain: DomId) -> Result<(), OpError> {
-        if self.class(virq)? != VirqClass::Global {
-            return Err(OpError::NoVirq);
-        }
+        self.acted(domain, Action::SetVirqHandler(virq), self.assign_handler(virq, domain))
+    }
+
+    fn assign_handler(&self, virq: Virq, domain: DomId) -> Result<(), OpError> {
+        self.global(virq)?;
         let _registry = self.registry.lock();
         if self.domain(domain)?.event.lock().dying {
             return Err(OpError::Dying);
@@ -75,6 +79,14 @@ impl<H: Hooks> Engine<H> {
     pub(crate) fn class(&self, virq: Virq) -> Result<VirqClass, OpError> {
         let class = if self.level.argo_is_per_domain() { virq.class() } else { virq.class_before_4_21() };
         class.ok_or(OpError::NoVirq)
+    }
+
+    /// Is it a global VIRQ?
+    ///
+    /// # Errors
+    /// EINVAL if not.
+    fn global(&self, virq: Virq) -> Result<(), OpError> {
+        if self.class(virq)? == VirqClass::Global { Ok(()) } else { Err(OpError::NoVirq) }
     }
 
     /// The vCPU in whose table a VIRQ is kept: vCPU 0 unless it is per vCPU.

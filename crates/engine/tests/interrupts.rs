@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use common::{D0, D1, D2, TestEnv, V0, delivered};
 use evtchn_abi::{DomId, Pirq, Port, VcpuId, Virq};
-use evtchn_engine::{DomainConfig, DomainKind, Engine, Hooks, Level, OpError, PirqRefused, Upcall};
+use evtchn_engine::{
+    Denied, DomainConfig, DomainKind, Engine, Hooks, Level, OpError, Party, PirqRefused, Policy, Upcall,
+};
 use evtchn_sync::HeapPage;
 
 const ARCH_LAST: Virq = Virq(23);
@@ -167,8 +169,8 @@ impl Hooks for Machine {
 
     fn wake_poller(&self, _: DomId, _: VcpuId) {}
 
-    fn pirq_permitted(&self, _: DomId, pirq: Pirq) -> bool {
-        pirq != Pirq(7)
+    fn policy(&self) -> &dyn Policy {
+        self
     }
 
     fn pirq_bind(&self, _: DomId, pirq: Pirq, share: bool) -> Result<(), PirqRefused> {
@@ -179,6 +181,12 @@ impl Hooks for Machine {
             6 => Err(PirqRefused::OutOfMemory),
             _ => Ok(()),
         }
+    }
+}
+
+impl Policy for Machine {
+    fn bind_pirq(&self, _: &Party, pirq: Pirq) -> Result<(), Denied> {
+        if pirq == Pirq(7) { Err(Denied::default()) } else { Ok(()) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use evtchn_abi::{DomId, Gfn, Pirq, VcpuId};
-use evtchn_engine::{DomainConfig, Hooks, PirqRefused, Upcall};
+use evtchn_engine::{Denied, DomainConfig, Hooks, Party, PirqRefused, Policy, Upcall};
 use evtchn_sync::HeapPage;
 
 /// Dom0's id.
@@ -75,8 +75,8 @@ impl Hooks for Board {
         frames.get(&(domain, gfn.0)).map(Arc::clone)
     }
 
-    fn pirq_permitted(&self, domain: DomId, pirq: Pirq) -> bool {
-        domain.0 == DOM0 && line(pirq) != Line::NotPermitted
+    fn policy(&self) -> &dyn Policy {
+        self
     }
 
     fn pirq_bind(&self, _: DomId, pirq: Pirq, _: bool) -> Result<(), PirqRefused> {
@@ -84,6 +84,13 @@ impl Hooks for Board {
             Line::UsedByXen => Err(PirqRefused::InUse),
             Line::Permitted | Line::NotPermitted => Ok(()),
         }
+    }
+}
+
+impl Policy for Board {
+    fn bind_pirq(&self, caller: &Party, pirq: Pirq) -> Result<(), Denied> {
+        let permitted = caller.id.0 == DOM0 && line(pirq) != Line::NotPermitted;
+        if permitted { Ok(()) } else { Err(Denied::default()) }
     }
 }
 

@@ -2,7 +2,6 @@
 //! `EVTCHNOP_bind_ipi`.
 
 use evtchn_abi::{DomId, Op, Port, VcpuId};
-use evtchn_sync::Page;
 
 use crate::channel::{Binding, State};
 use crate::domain::Domain;
@@ -20,14 +19,15 @@ impl<H: Hooks> Engine<H> {
     }
 
     pub(crate) fn bind_ipi_by(&self, caller: &Domain<H::Page>, vcpu: VcpuId) -> Result<Port, OpError> {
-        self.observed_port(caller.id, Op::BIND_IPI, bind_ipi(caller, vcpu))
+        self.observed_port(caller.id, Op::BIND_IPI, self.bind_ipi_inner(caller, vcpu))
     }
-}
 
-fn bind_ipi<P: Page>(domain: &Domain<P>, vcpu: VcpuId) -> Result<Port, OpError> {
-    domain.vcpu(vcpu)?;
-    let mut events = domain.event.lock();
-    let port = domain.allocate(&mut events)?;
-    domain.open(port, Binding::guest(State::Ipi), vcpu);
-    Ok(port)
+    fn bind_ipi_inner(&self, domain: &Domain<H::Page>, vcpu: VcpuId) -> Result<Port, OpError> {
+        domain.vcpu(vcpu)?;
+        let mut events = domain.event.lock();
+        let port = domain.allocate(&mut events)?;
+        domain.open(port, Binding::guest(State::Ipi), vcpu);
+        self.load(domain, port, domain.channel(port)?);
+        Ok(port)
+    }
 }

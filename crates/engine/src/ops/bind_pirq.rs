@@ -9,12 +9,14 @@ use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::{Hooks, PirqRefused};
+use crate::policy::Denied;
 
 impl<H: Hooks> Engine<H> {
     /// `EVTCHNOP_bind_pirq`: opens a port that the physical interrupt `pirq` raises.
     ///
-    /// Of `flags` only `BIND_PIRQ__WILL_SHARE` counts. A paravirtual domain needs permission and a
-    /// line behind the PIRQ, both of which the hooks decide; for others only the association is kept.
+    /// Of `flags` only `BIND_PIRQ__WILL_SHARE` counts. A paravirtual domain needs permission
+    /// ([`Policy::bind_pirq`](crate::Policy::bind_pirq)) and a line behind the PIRQ ([`Hooks::pirq_bind`]); for others
+    /// only the association is kept.
     ///
     /// # Errors
     /// EINVAL beyond the domain's number of PIRQs; EPERM without permission; EEXIST if it is bound;
@@ -36,8 +38,8 @@ impl<H: Hooks> Engine<H> {
         if pirq.0 >= domain.config.nr_pirqs {
             return Err(OpError::NoPirq);
         }
-        if domain.is_pv() && !self.hooks.pirq_permitted(domain.id, pirq) {
-            return Err(OpError::PirqNotPermitted);
+        if domain.is_pv() {
+            self.hooks.policy().bind_pirq(&domain.party(), pirq).map_err(no_permission)?;
         }
         let mut events = domain.event.lock();
         if domain.pirq(pirq).is_some() {
@@ -62,4 +64,9 @@ impl<H: Hooks> Engine<H> {
             PirqRefused::OutOfMemory => OpError::OutOfMemory,
         })
     }
+}
+
+/// A plain refusal is told apart from those that concern another domain.
+fn no_permission(denied: Denied) -> OpError {
+    if denied == Denied::default() { OpError::PirqNotPermitted } else { denied.into() }
 }

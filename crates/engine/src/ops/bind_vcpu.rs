@@ -46,12 +46,15 @@ impl<H: Hooks> Engine<H> {
         if !self.is_movable(binding.state) {
             return Err(OpError::WrongState);
         }
-        if let State::Pirq(pirq) = binding.state
-            && channel.vcpu() != vcpu
-        {
+        if channel.vcpu() == vcpu {
+            return Ok(());
+        }
+        if let State::Pirq(pirq) = binding.state {
             self.hooks.pirq_moved(domain.id, pirq, vcpu);
         }
+        self.unload(domain, port, channel);
         channel.set_vcpu(vcpu);
+        self.load(domain, port, channel);
         Ok(())
     }
 

@@ -91,6 +91,7 @@ impl<H: Hooks> Engine<H> {
         if let Some(remote) = peer(channel).filter(|&remote| remote != locked.id) {
             return Ok(Closed::OtherPeer(remote));
         }
+        self.unload(domain, port, channel);
         self.undo(domain, locked, channel)?;
         domain.free(locks.own(), port, channel);
         Ok(Closed::Yes)
@@ -104,7 +105,11 @@ impl<H: Hooks> Engine<H> {
         channel: &Channel,
     ) -> Result<(), OpError> {
         match channel.state() {
-            State::Interdomain { port, .. } => release(peer.channel(port)?, domain.id),
+            State::Interdomain { port, .. } => {
+                let far = peer.channel(port)?;
+                self.unload(peer, port, far);
+                release(far, domain.id);
+            }
             State::Virq(virq) => self.forget_virq(domain, virq, channel),
             State::Pirq(pirq) => {
                 domain.set_pirq(pirq, Port(0));

@@ -25,7 +25,7 @@ impl<H: Hooks> Engine<H> {
     /// holds upcalls back.
     ///
     /// # Errors
-    /// EOPNOTSUPP if the domain may not use FIFO; ENOENT if there is no such vCPU; EINVAL for an offset
+    /// EOPNOTSUPP if the domain may not use FIFO, or is a sink; ENOENT if there is no such vCPU; EINVAL for an offset
     /// that is not a multiple of 8, or beyond 4024; ENOMEM; EINVAL if the vCPU has a block already, and if
     /// [`Hooks::pin`] refuses the frame. A first call that fails leaves the domain two-level.
     pub fn init_control(
@@ -61,7 +61,7 @@ impl<H: Hooks> Engine<H> {
         gfn: Gfn,
         offset: u32,
     ) -> Result<bool, OpError> {
-        if !domain.config.fifo {
+        if !domain.config.fifo || domain.is_sink() {
             return Err(OpError::NotSupported);
         }
         domain.vcpu(vcpu)?;
@@ -79,7 +79,10 @@ impl<H: Hooks> Engine<H> {
         let page = self.hooks.pin(domain.id, gfn).ok_or(OpError::BadFrame)?;
         let first = fresh.is_some();
         match fresh {
-            Some(fifo) => switch_to_fifo(domain, fifo, |fifo| fifo.set_control(vcpu, page, offset)),
+            Some(fifo) => {
+                self.unload_all(domain);
+                switch_to_fifo(domain, fifo, |fifo| fifo.set_control(vcpu, page, offset));
+            }
             None => {
                 let guard = enter();
                 domain.fifo.load(&guard).inspect(|fifo| fifo.set_control(vcpu, page, offset));

@@ -9,6 +9,7 @@ mod bind_pirq;
 mod bind_vcpu;
 mod bind_virq;
 pub(crate) mod close;
+mod connect_static;
 mod fifo;
 mod reset;
 mod status;

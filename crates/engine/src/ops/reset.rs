@@ -67,6 +67,7 @@ impl<H: Hooks> Engine<H> {
         domain: &Domain<H::Page>,
         resume: bool,
     ) -> Result<ResetOutcome, OpError> {
+        self.hooks.policy().reset(&caller.party(), &domain.party())?;
         let mut from = start_reset(caller, domain, resume)?;
         while let Step::Next(next) = self.reset_bucket(domain, from) {
             from = next;
@@ -99,9 +100,6 @@ fn next_open<P>(domain: &Domain<P>, from: Port) -> Option<Port> {
 
 /// Checks, marks the reset as running, and says where it begins.
 fn start_reset<P>(caller: &Domain<P>, domain: &Domain<P>, resume: bool) -> Result<Port, OpError> {
-    if !caller.may_act_on(domain) {
-        return Err(OpError::NotPermitted);
-    }
     if caller.id != domain.id && !domain.is_paused() {
         return Err(OpError::NotPaused);
     }

@@ -57,9 +57,7 @@ impl<H: Hooks> Engine<H> {
     fn status_inner(&self, caller: &Domain<H::Page>, dom: DomId, port: Port) -> Result<PortStatus, OpError> {
         let domain = self.named(caller, dom)?;
         let channel = domain.channel(port)?;
-        if !caller.may_act_on(&domain) {
-            return Err(OpError::NotPermitted);
-        }
+        self.hooks.policy().status(&caller.party(), &domain.party())?;
         // Only now: who may not look does not hold up those who work.
         let _keeps_the_binding = domain.event.lock();
         let binding = channel.binding();

@@ -41,11 +41,11 @@ impl<H: Hooks> Engine<H> {
         let domain = self.named(caller, dom)?;
         let mut events = domain.event.lock();
         let port = domain.allocate(&mut events)?;
-        if !caller.may_act_on(&domain) {
-            events.ports.undo_take(port);
-            return Err(OpError::NotPermitted);
-        }
         let remote = if remote == DomId::SELF { caller.id } else { remote };
+        if let Err(denied) = self.hooks.policy().create(&caller.party(), &domain.party(), remote) {
+            events.ports.undo_take(port);
+            return Err(denied.into());
+        }
         domain.open(port, Binding::guest(State::Unbound { remote }), VcpuId(0));
         Ok(port)
     }
