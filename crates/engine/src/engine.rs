@@ -14,6 +14,7 @@ use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::level::Level;
 use crate::ops::close::Closer;
+use crate::ops::vcpu_info::drop_areas;
 
 /// The hypervisor's half of event channels: domains, their ports, and who may signal whom.
 ///
@@ -103,8 +104,8 @@ impl<H: Hooks> Engine<H> {
     ///
     /// Peers are left unbound, naming the dead id, and get no event. VIRQs that the domain handled go
     /// back to the default handler. While this runs the domain exists but gets no new ports (EINVAL).
-    /// Returns the shared_info page; those of the FIFO ABI are dropped. When this returns no thread uses
-    /// any of them.
+    /// Returns the shared_info page; those of the FIFO ABI and registered vcpu_infos are dropped. When this returns no
+    /// thread uses any of them. No deadline is wanted any more.
     ///
     /// # Errors
     /// ESRCH if there is no such domain, or it is being destroyed already.
@@ -115,7 +116,9 @@ impl<H: Hooks> Engine<H> {
         while let Some(port) = self.close_one_below(&domain, from) {
             from = Port(port.0 - 1);
         }
+        self.end_timers(&domain);
         self.unregister(id);
+        drop_areas(&domain);
         drop(domain.fifo.replace(None));
         Ok(domain.shared_info.replace(None).wait().map(|page| *page))
     }
@@ -159,8 +162,8 @@ impl<H: Hooks> Engine<H> {
     /// Sets, moves or takes away a domain's shared_info, and returns the page that it was.
     ///
     /// The contents are not copied. Bits that would have been set while there is no page are lost.
-    /// The vcpu_info of vCPUs below 32 lie in this page; those above have none, and get no
-    /// upcalls, until a way to register one is offered.
+    /// The vcpu_infos of vCPUs below 32 lie in this page, unless the guest has registered others. vCPUs above get no
+    /// upcalls until they have one registered.
     ///
     /// When this returns, no thread uses the old page any more.
     ///

@@ -79,6 +79,7 @@
 
 extern crate alloc;
 
+mod callback;
 mod caller;
 mod channel;
 mod config;
@@ -103,11 +104,13 @@ mod raw;
 mod send;
 mod table;
 pub mod test_utils;
+mod timer;
 mod two_level;
 mod validate;
 mod vcpu_info;
 mod virq;
 
+pub use callback::Callback;
 pub use caller::Caller;
 pub use channel::{Consumer, State};
 pub use config::{DomainConfig, DomainKind, Width};
@@ -120,3 +123,4 @@ pub use memory::{Fault, GuestMemory};
 pub use ops::{PortStatus, ResetOutcome};
 pub use poll::PollOutcome;
 pub use raw::Outcome;
+pub use vcpu_info::VcpuInfoPlace;
