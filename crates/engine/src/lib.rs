@@ -42,9 +42,10 @@
 //! # Two doors
 //!
 //! The *typed* door has a method for each operation: [`Engine::alloc_unbound`], [`Engine::send`] and
-//! so on. The *raw* door, [`Engine::event_channel_op`] and [`Engine::hypercall`], takes what a guest
-//! puts into its registers and reads and writes the guest's memory. Both give the answers of Xen, with
-//! the checks in Xen's order; where releases of Xen differ, [`Level`] chooses.
+//! so on. The *raw* door, [`Engine::hypercall`], takes what a guest puts into its registers and reads and writes the
+//! guest's memory: `event_channel_op`, and what `sched_op`, `vcpu_op`, `hvm_op` and `set_timer_op` have to do with
+//! events. Both give the answers of Xen, with the checks in Xen's order; where releases of Xen differ, [`Level`]
+//! chooses.
 //!
 //! # What the embedder gives
 //!
@@ -52,19 +53,32 @@
 //! shared with a guest are [`Page`](evtchn_sync::Page)s: atomics at checked offsets. The engine has no
 //! clock, no thread and no logger.
 //!
+//! # Upcalls
+//!
+//! A vCPU is told of events by [`Hooks::deliver`], with the kind of [`Upcall`] that its guest has chosen; a
+//! hardware-assisted guest chooses by [`Engine::set_callback`] or [`Engine::set_upcall_vector`], and hears nothing
+//! before. Most kinds are levels: the embedder reads [`Engine::pending_upcall`] before it enters the vCPU, and injects
+//! what that says. The byte and the selector are in shared_info, or where the guest has put them
+//! ([`Engine::register_vcpu_info`]).
+//!
+//! # Time
+//!
+//! The engine asks for deadlines and is told when they have passed ([`Hooks::set_deadline`],
+//! [`Engine::deadline_passed`], [`Outcome::Block`]). It never asks what time it is.
+//!
 //! # What is locked
 //!
-//! Each domain has a lock, taken for writing by whatever opens, closes, connects or moves a port, and
-//! for reading by `send`, `unmask`, `status`, polls and the raising of VIRQs and PIRQs. Creating and
-//! destroying a domain wait for all running operations. The locks spin; none is held over a hook
-//! (but see [`Hooks::pirq_bind`] and [`Hooks::pin`]), nor while a guest's memory is copied, so a guest can make another
-//! domain wait no longer than one operation takes.
+//! Each domain has a lock, taken by whatever opens, closes, connects or moves a port. Sends, unmasks, polls and the
+//! raising of VIRQs and PIRQs take none of these: what they use stays until they are done. The locks spin; none is
+//! held over a hook (but see [`Hooks::pirq_bind`], [`Hooks::pin`] and [`Hooks::set_deadline`]), nor while a guest's memory
+//! is copied, so a guest can make another domain wait no longer than one operation takes.
 //!
 //! # What a guest can make the engine allocate
 //!
 //! 16 bytes for each port number up to its highest, in buckets of 64, and 4 bytes for each PIRQ up to
 //! its limit; both are kept until the domain is destroyed. With FIFO, some 200 bytes for each vCPU, and the
-//! 128 pages that it may have pinned, until a reset. An allocation that fails is ENOMEM.
+//! 128 pages that it may have pinned, until a reset. For each vCPU one page with its vcpu_info. An allocation that fails
+//! is ENOMEM.
 //!
 //! # Both ABIs
 //!
@@ -73,7 +87,7 @@
 //!
 //! # Not here yet
 //!
-//! vcpu_info outside shared_info, timers, and saved state.
+//! Saved state.
 #![no_std]
 #![forbid(unsafe_code)]
 
