@@ -11,9 +11,9 @@ use crate::deliver::Effect;
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, Upcall};
 use crate::memory::{GuestMemory, copy_in};
-use crate::raw::Outcome;
+use crate::raw::{Outcome, int};
 use crate::send::Aim;
 
 /// A vCPU, or another thread that calls on behalf of a domain, with what makes its sends cheap: its domain at hand,
@@ -78,8 +78,7 @@ impl<H: Hooks> Caller<'_, H> {
         args: [u64; 5],
         memory: &mut M,
     ) -> Outcome {
-        #[allow(clippy::cast_possible_truncation)] // commands are C ints: the upper half is ignored
-        let command = args[0] as u32;
+        let command = int(args[0]);
         match Hypercall(number) {
             Hypercall::EVENT_CHANNEL_OP => self.event_channel_op(command, args[1], memory),
             _ => self.engine.hypercall_by(&self.domain, self.vcpu, number, args, memory),
@@ -98,6 +97,11 @@ impl<H: Hooks> Caller<'_, H> {
             Op::SEND => Outcome::of(copy_in(memory, arg).and_then(|a: Send| self.send(a.port))),
             _ => self.engine.event_channel_op_by(&self.domain, command, arg, memory),
         }
+    }
+
+    /// As [`Engine::pending_upcall`], for this vCPU: what to inject before it enters the guest.
+    pub fn pending_upcall(&mut self) -> Option<Upcall> {
+        self.domain.pending_upcall(self.vcpu, &self.reader.enter())
     }
 
     /// As [`Engine::send`].

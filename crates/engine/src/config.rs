@@ -133,6 +133,9 @@ pub struct DomainConfig {
     pub width: Width,
     /// How many PIRQs it has.
     pub nr_pirqs: u32,
+    /// How many lines its interrupt controllers have; 0 if it has no such controllers, as PVH guests have none. Only
+    /// hardware-assisted domains may choose one for upcalls.
+    pub nr_gsis: u32,
     /// May it switch to the FIFO ABI? If not it gets the answers of a Xen that was built without.
     pub fifo: bool,
     /// The domain that this one serves as device model, and so may act on.
@@ -142,7 +145,7 @@ pub struct DomainConfig {
 }
 
 impl Default for DomainConfig {
-    /// An ordinary guest: one vCPU, 64-bit, paravirtual, ports up to 1023, no PIRQs.
+    /// An ordinary guest: one vCPU, 64-bit, paravirtual, ports up to 1023, no PIRQs, 48 interrupt lines.
     fn default() -> Self {
         Self {
             vcpus: 1,
@@ -152,6 +155,7 @@ impl Default for DomainConfig {
             kind: DomainKind::default(),
             width: Width::default(),
             nr_pirqs: 0,
+            nr_gsis: 48,
             fifo: true,
             target: None,
             delivery: Delivery::default(),

@@ -35,10 +35,22 @@ pub(crate) enum Effect {
     Quiet { domain: DomId, port: Port, fresh: bool },
     /// A port was raised or unmasked.
     Raised(Raised),
+    /// A vCPU is to look for events.
+    Told(DomId, Told),
     /// A consumer inside the embedder is called.
     Consumer(Consumer, DomId, VcpuId, Port),
     /// A port of a sink was raised.
     Sunk(Sunk),
+}
+
+/// A vCPU that is told to look for events.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    vcpu: VcpuId,
+    /// How; `None` if it has not said how, and then it is not told at all.
+    upcall: Option<Upcall>,
+    /// It was in a poll, which is over now.
+    woken: bool,
 }
 
 /// What a raise or an unmask has led to.
@@ -51,9 +63,7 @@ pub(crate) struct Raised {
     /// The pending bit went from 0 to 1.
     fresh: bool,
     /// Whose upcall byte went from 0 to 1.
-    upcall: Option<(VcpuId, Upcall)>,
-    /// The vCPU that gets the upcall was in a poll, which is over now.
-    woken: bool,
+    told: Option<Told>,
     /// Some vCPU polls, perhaps for this port.
     pollers: bool,
 }
@@ -138,16 +148,20 @@ impl<P: Page> Domain<P> {
 
     /// The consequences of an edge, with the poll of the vCPU that gets an upcall ended.
     pub fn effect(&self, port: Port, raise: bool, edge: Edge, pollers: bool) -> Effect {
-        let kind = if self.is_pv() { Upcall::PvEntry } else { Upcall::Hvm };
         Effect::Raised(Raised {
             domain: self.id,
             port,
             raise,
             fresh: edge.fresh,
-            upcall: edge.upcall.map(|vcpu| (vcpu, kind)),
-            woken: edge.upcall.is_some_and(|vcpu| self.end_poll(vcpu)),
+            told: edge.upcall.map(|vcpu| self.tell(vcpu)),
             pollers,
         })
+    }
+
+    /// Tells a vCPU to look for events, which ends its poll. After its upcall byte is set.
+    pub fn tell(&self, vcpu: VcpuId) -> Told {
+        let upcall = self.upcall_kind(vcpu);
+        Told { vcpu, upcall, woken: upcall.is_some() && self.end_poll(vcpu) }
     }
 }
 
@@ -161,6 +175,7 @@ impl<H: Hooks> Engine<H> {
                 self.hooks.observe(Observed::Raised { domain, port, fresh, upcall: None });
             }
             Effect::Raised(raised) => self.fire_raised(raised),
+            Effect::Told(domain, told) => self.fire_told(domain, told),
             Effect::Consumer(consumer, domain, vcpu, port) => {
                 self.hooks.consumer_event(consumer, domain, vcpu, port);
             }
@@ -169,23 +184,24 @@ impl<H: Hooks> Engine<H> {
     }
 
     fn fire_raised(&self, raised: Raised) {
-        let Raised { domain, port, fresh, upcall, .. } = raised;
+        let Raised { domain, port, fresh, told, .. } = raised;
         if raised.raise {
-            self.hooks.observe(Observed::Raised {
-                domain,
-                port,
-                fresh,
-                upcall: upcall.map(|(vcpu, _)| vcpu),
-            });
+            self.hooks.observe(Observed::Raised { domain, port, fresh, upcall: told.map(|told| told.vcpu) });
         }
-        if let Some((vcpu, upcall)) = upcall {
-            self.hooks.deliver(domain, vcpu, upcall);
-            if raised.woken {
-                self.hooks.wake_poller(domain, vcpu);
-            }
+        if let Some(told) = told {
+            self.fire_told(domain, told);
         }
         if raised.pollers {
             self.wake_pollers(domain, port);
+        }
+    }
+
+    fn fire_told(&self, domain: DomId, told: Told) {
+        if let Some(upcall) = told.upcall {
+            self.hooks.deliver(domain, told.vcpu, upcall);
+        }
+        if told.woken {
+            self.hooks.wake_poller(domain, told.vcpu);
         }
     }
 }

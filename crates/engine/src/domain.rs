@@ -8,6 +8,7 @@ use evtchn_abi::{DomId, NR_VIRQS, Pirq, Port, VcpuId, Virq};
 use evtchn_sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use evtchn_sync::{Guard, Mutex, Once, Page, Published, enter, no_readers, wait_for_readers};
 
+use crate::callback::CallbackCell;
 use crate::channel::{Binding, Channel, MAX_VCPUS, QueueId, State};
 use crate::config::{DomainConfig, DomainKind, Width};
 use crate::error::OpError;
@@ -16,6 +17,8 @@ use crate::poll::PollSlot;
 use crate::ports::Ports;
 use crate::quarantine::Quarantine;
 use crate::table::{Channels, filled};
+use crate::timer::Timers;
+use crate::vcpu_info::Area;
 
 /// What the event lock of a domain guards, besides the bindings in the records.
 #[derive(Debug, Default)]
@@ -36,14 +39,25 @@ pub(crate) struct Events {
 
 /// What the engine keeps of a vCPU.
 #[derive(Debug)]
-pub(crate) struct Vcpu {
+pub(crate) struct Vcpu<P> {
     virqs: [AtomicU32; NR_VIRQS as usize],
     pub poll: PollSlot,
+    /// Its vcpu_info, if the guest has registered one. Changed under the event lock.
+    pub area: Published<Box<Area<P>>>,
+    /// Its own vector for upcalls; 0 for none.
+    pub upcall_vector: AtomicU8,
+    pub timers: Mutex<Timers>,
 }
 
-impl Vcpu {
+impl<P> Vcpu<P> {
     fn new() -> Self {
-        Self { virqs: [const { AtomicU32::new(0) }; NR_VIRQS as usize], poll: PollSlot::new() }
+        Self {
+            virqs: [const { AtomicU32::new(0) }; NR_VIRQS as usize],
+            poll: PollSlot::new(),
+            area: Published::new(None),
+            upcall_vector: AtomicU8::new(0),
+            timers: Mutex::new(Timers::default()),
+        }
     }
 
     /// The port that a VIRQ is bound to here.
@@ -83,7 +97,9 @@ pub(crate) struct Domain<P> {
     auto_unmask: AtomicBool,
     /// Where to send when the domain has suspended; 0 for nowhere.
     suspend_port: AtomicU32,
-    pub vcpus: Box<[Vcpu]>,
+    pub vcpus: Box<[Vcpu<P>]>,
+    /// How the vCPUs of a hardware-assisted domain learn of events.
+    pub callback: CallbackCell,
     pub event: Mutex<Events>,
     pub config: DomainConfig,
     pirqs: Once<Box<[AtomicU32]>>,
@@ -113,6 +129,7 @@ impl<P> Domain<P> {
             auto_unmask: AtomicBool::new(false),
             suspend_port: AtomicU32::new(0),
             vcpus,
+            callback: CallbackCell::new(),
             event: Mutex::new(events),
             config,
             pirqs: Once::new(),
@@ -133,7 +150,7 @@ impl<P> Domain<P> {
     ///
     /// # Errors
     /// ENOENT if there is none.
-    pub fn vcpu(&self, vcpu: VcpuId) -> Result<&Vcpu, OpError> {
+    pub fn vcpu(&self, vcpu: VcpuId) -> Result<&Vcpu<P>, OpError> {
         self.vcpus.get(vcpu.0 as usize).ok_or(OpError::NoVcpu)
     }
 

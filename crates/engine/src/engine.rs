@@ -121,8 +121,8 @@ impl<H: Hooks> Engine<H> {
     /// Sets, moves or takes away a domain's shared_info, and returns the page that it was.
     ///
     /// The contents are not copied. Bits that would have been set while there is no page are lost.
-    /// The vcpu_info of vCPUs below 32 lie in this page; those above have none, and get no
-    /// upcalls, until a way to register one is offered.
+    /// The vcpu_infos of vCPUs below 32 lie in this page, unless the guest has registered others. vCPUs above get no
+    /// upcalls until they have one registered.
     ///
     /// When this returns, no thread uses the old page any more.
     ///

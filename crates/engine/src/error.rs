@@ -108,6 +108,24 @@ pub enum OpError {
     /// There is no room: no port is free within the domain's limits, or the event array is full.
     #[error("no space left")]
     NoSpace,
+    /// The vCPU's vcpu_info has been registered already.
+    #[error("the vCPU has registered a vcpu_info")]
+    HasVcpuInfo,
+    /// A vcpu_info does not lie wholly in its page, or is not aligned.
+    #[error("the vcpu_info is misplaced in its page")]
+    Misplaced,
+    /// The frame is memory of the domain's that it may only read.
+    #[error("the frame is read-only")]
+    ReadOnlyFrame,
+    /// Only the vCPU itself may do that while it is online.
+    #[error("the vCPU is online")]
+    VcpuIsOnline,
+    /// A vCPU may do that for itself only.
+    #[error("not the calling vCPU")]
+    OtherVcpu,
+    /// Only hardware-assisted domains have that.
+    #[error("the domain is not hardware-assisted")]
+    NotHvm,
     /// The operation is unknown, or unknown in the present event-channel ABI.
     #[error("not implemented")]
     NotImplemented,
@@ -127,11 +145,15 @@ impl OpError {
             Self::NoDomain => Errno::ESRCH,
             Self::OpenedMeanwhile => Errno::EAGAIN,
             Self::OutOfMemory => Errno::ENOMEM,
-            Self::Hidden | Self::NotInUse => Errno::EACCES,
+            Self::Hidden | Self::NotInUse | Self::ReadOnlyFrame => Errno::EACCES,
             Self::Fault => Errno::EFAULT,
-            Self::ResetPhase | Self::VirqElsewhere | Self::VirqInUse | Self::PortInUse | Self::IrqInUse => {
-                Errno::EBUSY
-            }
+            Self::ResetPhase
+            | Self::VirqElsewhere
+            | Self::VirqInUse
+            | Self::PortInUse
+            | Self::IrqInUse
+            | Self::HasVcpuInfo => Errno::EBUSY,
+            Self::Misplaced => Errno::ENXIO,
             Self::VirqBound | Self::PirqBound | Self::DomainExists => Errno::EEXIST,
             Self::NoPort
             | Self::WrongState
@@ -145,6 +167,9 @@ impl OpError {
             | Self::NotPaused
             | Self::BadFrame
             | Self::HasControlBlock
+            | Self::VcpuIsOnline
+            | Self::OtherVcpu
+            | Self::NotHvm
             | Self::Invalid => Errno::EINVAL,
             Self::NoSpace => Errno::ENOSPC,
             Self::NotImplemented => Errno::ENOSYS,
@@ -171,16 +196,19 @@ mod tests {
             (OpError::Denied(Denied::with(Errno::EACCES)), 13),
             (OpError::NoVcpu, 2),
             (OpError::NoDomain, 3),
+            (OpError::Misplaced, 6),
             (OpError::OpenedMeanwhile, 11),
             (OpError::OutOfMemory, 12),
             (OpError::Hidden, 13),
             (OpError::NotInUse, 13),
+            (OpError::ReadOnlyFrame, 13),
             (OpError::Fault, 14),
             (OpError::ResetPhase, 16),
             (OpError::VirqElsewhere, 16),
             (OpError::VirqInUse, 16),
             (OpError::PortInUse, 16),
             (OpError::IrqInUse, 16),
+            (OpError::HasVcpuInfo, 16),
             (OpError::VirqBound, 17),
             (OpError::PirqBound, 17),
             (OpError::DomainExists, 17),
@@ -196,6 +224,9 @@ mod tests {
             (OpError::NotPaused, 22),
             (OpError::BadFrame, 22),
             (OpError::HasControlBlock, 22),
+            (OpError::VcpuIsOnline, 22),
+            (OpError::OtherVcpu, 22),
+            (OpError::NotHvm, 22),
             (OpError::Invalid, 22),
             (OpError::NoSpace, 28),
             (OpError::NotImplemented, 38),

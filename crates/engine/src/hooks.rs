@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the engine asks of its embedder.
 
-use evtchn_abi::{DomId, Gfn, Op, Pirq, Port, VcpuId};
+use evtchn_abi::{CallbackPpi, DomId, Gfn, Op, Pirq, Port, VcpuId};
 use evtchn_sync::Page;
 
 use crate::action::Action;
@@ -19,9 +19,26 @@ pub enum Upcall {
     /// callback whenever it returns to the guest with `evtchn_upcall_pending` set and
     /// `evtchn_upcall_mask` clear.
     PvEntry,
-    /// A hardware-assisted guest: by the callback that it has configured with the embedder (per-vCPU
-    /// vector, domain-wide vector, GSI or INTx line for vCPU 0, or none).
-    Hvm,
+    /// The vCPU's own vector: a fixed interrupt of its local APIC, by edge, that needs an EOI. If the APIC is disabled
+    /// it is lost; when the guest enables it, an upcall that is pending is to be delivered again.
+    VcpuVector(u8),
+    /// The domain's vector: kick the vCPU. The vector is injected, without APIC and EOI, at each entry with interrupts
+    /// enabled while [`upcall_pending`](crate::Engine::upcall_pending).
+    Vector(u8),
+    /// The domain's interrupt line; vCPU 0 only. By level: it is asserted while
+    /// [`pending_upcall`](crate::Engine::pending_upcall) names it, which the embedder looks at before each entry of
+    /// vCPU 0 and at an EOI.
+    Gsi(u8),
+    /// A pin of a device on the domain's PCI bus 0; as for [`Gsi`](Self::Gsi).
+    PciIntx {
+        /// The device, 0 to 31.
+        device: u8,
+        /// The pin, 0 (INTA) to 3 (INTD).
+        pin: u8,
+    },
+    /// On Arm: the domain's private peripheral interrupt. Unless it is by edge, it is asserted while
+    /// [`upcall_pending`](crate::Engine::upcall_pending).
+    Ppi(CallbackPpi),
 }
 
 /// Something that happened in the engine, for tracing, counting and recording.
@@ -56,7 +73,7 @@ pub enum Observed {
         port: Port,
         /// Did the pending bit go from 0 to 1? If not, the event was merged into an earlier one.
         fresh: bool,
-        /// The vCPU that gets an upcall for it; none if it has one already, or the port is masked.
+        /// The vCPU whose upcall byte was set by it; none if it was set already, or the port is masked.
         upcall: Option<VcpuId>,
     },
 }
@@ -83,7 +100,8 @@ pub trait Hooks: Send + Sync {
     /// `Arc<dyn Page>` fits all, a concrete type is faster.
     type Page: Page;
 
-    /// `evtchn_upcall_pending` of `vcpu` went from 0 to 1: let it look.
+    /// `evtchn_upcall_pending` of `vcpu` went from 0 to 1, or the way to tell it has changed: let it look. Not called for
+    /// a vCPU that cannot be told: see [`Engine::set_callback`](crate::Engine::set_callback).
     fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall);
 
     /// The poll in which `vcpu` sleeps is over. May come before
@@ -91,9 +109,9 @@ pub trait Hooks: Send + Sync {
     fn wake_poller(&self, domain: DomId, vcpu: VcpuId);
 
     /// Gives the page at frame `gfn` of the domain's memory to the engine, which reads and writes it from
-    /// now on: a control block or an array page of the FIFO ABI. The engine keeps it, and thereby must
-    /// keep it in memory, until the domain is reset or destroyed; then it is dropped. A guest may name
-    /// one frame several times.
+    /// now on: a control block or an array page of the FIFO ABI, or a vcpu_info. The engine keeps it, and thereby
+    /// must keep it in memory, until the domain is reset (a vcpu_info stays then) or destroyed; then it is dropped. A
+    /// guest may name one frame several times.
     ///
     /// `None` if there is no such frame, or it is not writable memory of the domain's: the operation is
     /// refused with EINVAL. So an embedder that does not override this has no FIFO guests.
@@ -102,6 +120,34 @@ pub trait Hooks: Send + Sync {
     fn pin(&self, domain: DomId, gfn: Gfn) -> Option<Self::Page> {
         let _ = (domain, gfn);
         None
+    }
+
+    /// Is this frame, which [`pin`](Hooks::pin) has refused, memory that cannot be written? A vcpu_info there is refused
+    /// with EACCES instead of EINVAL.
+    ///
+    /// Called with engine locks held: must not call the engine.
+    fn is_read_only(&self, domain: DomId, gfn: Gfn) -> bool {
+        let _ = (domain, gfn);
+        false
+    }
+
+    /// Is this vCPU online (`VCPUOP_up`)? With [`Level::Xen4_17`](crate::Level::Xen4_17) a vCPU may not register the
+    /// vcpu_info of another one that is. Unless overridden vCPU 0 alone counts as online, as when a domain begins.
+    fn is_online(&self, domain: DomId, vcpu: VcpuId) -> bool {
+        let _ = domain;
+        vcpu == VcpuId(0)
+    }
+
+    /// Asks for a call of [`Engine::deadline_passed`](crate::Engine::deadline_passed) for this vCPU when the system time
+    /// of its guest, in nanoseconds, is not before `deadline`: as soon as possible if that is so already. Takes the
+    /// place of what was asked before; `None` if nothing is wanted any more.
+    ///
+    /// Unless this is overridden guests have no timers, but for an embedder that looks at
+    /// [`Engine::deadline`](crate::Engine::deadline).
+    ///
+    /// Called with the vCPU's timer lock held, so that the last call is the one that counts: must not call the engine.
+    fn set_deadline(&self, domain: DomId, vcpu: VcpuId, deadline: Option<u64>) {
+        let _ = (domain, vcpu, deadline);
     }
 
     /// Somebody sent to a channel that the embedder itself consumes.
@@ -115,9 +161,9 @@ pub trait Hooks: Send + Sync {
         let _ = (domain, port, vcpu);
     }
 
-    /// Could an upcall enter this HVM vCPU now (interrupts enabled, a callback configured)? Asked by
-    /// `sched_poll`, which does not sleep if one is waiting. For paravirtual guests
-    /// `evtchn_upcall_mask` decides.
+    /// Could the upcall that is pending enter this hardware-assisted vCPU now: are interrupts enabled and, for
+    /// [`Upcall::VcpuVector`], is the vector still requested? Asked by `sched_poll` and `sched_block`, which do not let it
+    /// sleep then. For paravirtual guests `evtchn_upcall_mask` decides.
     fn accepts_upcall(&self, domain: DomId, vcpu: VcpuId) -> bool {
         let _ = (domain, vcpu);
         true

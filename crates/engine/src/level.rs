@@ -9,6 +9,8 @@
 /// | binding a global VIRQ without being its handler | allowed, never fires | EBUSY |
 /// | changing the handler of a VIRQ that is bound | takes it over | EBUSY |
 /// | `VIRQ_ARGO` | global | one per domain |
+/// | errors of `register_vcpu_info` | ENXIO, EINVAL | also EBUSY, EACCES |
+/// | registering the vcpu_info of another vCPU that is online | EINVAL | allowed |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Level {

@@ -42,9 +42,10 @@
 //! # Two doors
 //!
 //! The *typed* door has a method for each operation: [`Engine::alloc_unbound`], [`Engine::send`] and
-//! so on. The *raw* door, [`Engine::event_channel_op`] and [`Engine::hypercall`], takes what a guest
-//! puts into its registers and reads and writes the guest's memory. Both give the answers of Xen, with
-//! the checks in Xen's order; where releases of Xen differ, [`Level`] chooses.
+//! so on. The *raw* door, [`Engine::hypercall`], takes what a guest puts into its registers and reads and writes the
+//! guest's memory: `event_channel_op`, and what `sched_op`, `vcpu_op`, `hvm_op` and `set_timer_op` have to do with
+//! events. Both give the answers of Xen, with the checks in Xen's order; where releases of Xen differ, [`Level`]
+//! chooses.
 //!
 //! # What the embedder gives
 //!
@@ -52,11 +53,24 @@
 //! shared with a guest are [`Page`](evtchn_sync::Page)s: atomics at checked offsets. The engine has no
 //! clock, no thread and no logger.
 //!
+//! # Upcalls
+//!
+//! A vCPU is told of events by [`Hooks::deliver`], with the kind of [`Upcall`] that its guest has chosen; a
+//! hardware-assisted guest chooses by [`Engine::set_callback`] or [`Engine::set_upcall_vector`], and hears nothing
+//! before. Most kinds are levels: the embedder reads [`Engine::pending_upcall`] before it enters the vCPU, and injects
+//! what that says. The byte and the selector are in shared_info, or where the guest has put them
+//! ([`Engine::register_vcpu_info`]).
+//!
+//! # Time
+//!
+//! The engine asks for deadlines and is told when they have passed ([`Hooks::set_deadline`],
+//! [`Engine::deadline_passed`], [`Outcome::Block`]). It never asks what time it is.
+//!
 //! # What is locked
 //!
 //! Sends, unmasks, polls and interrupts take no lock and wait for nobody. Each domain has one lock, for
 //! whatever opens, closes, connects or moves a port, or sets up what is shared with the guest. Locks spin and
-//! serve in the order of arrival; none is held over a hook (but see [`Hooks::pirq_bind`] and [`Hooks::pin`]), nor while a
+//! serve in the order of arrival; none is held over a hook (but see [`Hooks::pirq_bind`], [`Hooks::pin`] and [`Hooks::set_deadline`]), nor while a
 //! guest's memory is copied. Taking a page away, moving a port to another vCPU, resets and destruction wait, without a lock,
 //! for the sends that are under way at that moment. The protocol is in the project's `docs/design.md`, section 3.
 //!
@@ -66,7 +80,7 @@
 //!
 //! 16 bytes for each port number up to its highest, in chunks of 512; and 4 bytes for each PIRQ that it may have, with
 //! the first one; both are kept until the domain is destroyed. With FIFO, some 400 bytes for each vCPU, and the
-//! 128 pages that it may have pinned, until a reset. An allocation that fails is ENOMEM.
+//! 128 pages that it may have pinned, until a reset. For each vCPU one page with its vcpu_info. An allocation that fails is ENOMEM.
 //!
 //! # Both ABIs
 //!
@@ -75,13 +89,14 @@
 //!
 //! # Not here yet
 //!
-//! vcpu_info outside shared_info, timers, and saved state.
+//! Saved state.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod action;
+mod callback;
 mod caller;
 mod channel;
 mod config;
@@ -105,19 +120,20 @@ mod poll;
 mod ports;
 mod quarantine;
 mod raw;
-mod raw_physdev;
 mod send;
 mod sink;
 mod suspend;
 mod table;
 mod teardown;
 pub mod test_utils;
+mod timer;
 mod two_level;
 mod validate;
 mod vcpu_info;
 mod virq;
 
 pub use action::Action;
+pub use callback::Callback;
 pub use caller::Caller;
 pub use channel::{Consumer, State};
 pub use config::{Delivery, DomainConfig, DomainKind, Width};
@@ -134,3 +150,4 @@ pub use policy::{Denied, Party, Policy, XenPolicy};
 pub use poll::PollOutcome;
 pub use raw::Outcome;
 pub use teardown::TeardownOutcome;
+pub use vcpu_info::VcpuInfoPlace;

@@ -5,6 +5,7 @@
 //! |---|---|---|---|
 //! | 1 | registry | which domains exist, who handles a global VIRQ | create, destroy, set_virq_handler, bind_virq of a global VIRQ, validate |
 //! | 2 | event lock, one per domain; of two the lower id first | bindings, allocation, VIRQ and PIRQ tables, reset, what is shared with the guest | all that open, close, connect, move or set up |
+//! | 3 | timer lock, one per vCPU | its timers | whoever sets them, `deadline_passed`; beside none of the others |
 //! | 3 | queue lock, one per FIFO queue; of two the lower queue id first | the queue's tail and HEAD, the last queue of the ports that it is | whoever links a port |
 //!
 //! Sends, unmasks, polls, VIRQs and PIRQs take none of the first two. They are *readers* ([`evtchn_sync::enter`]): what
@@ -19,8 +20,8 @@
 //! * A reader takes no lock but a queue's, and does not wait for readers.
 //! * Nobody waits for readers under a lock, but for an allocation that finds no port, or not the chosen one, that is not
 //!   in quarantine.
-//! * Hooks are called without locks, and not by readers. The `pirq_*` hooks, `pin`, `offload` and `unload` are called
-//!   under the event lock, and a policy is asked by readers and under locks; they say so.
+//! * Hooks are called without locks, and not by readers. The `pirq_*` hooks, `pin`, `is_read_only`, `offload` and `unload` are called
+//!   under the event lock, `set_deadline` under the timer lock, and a policy is asked by readers and under locks; they say so.
 
 use evtchn_sync::MutexGuard;
 

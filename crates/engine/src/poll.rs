@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `SCHEDOP_poll`: a vCPU sleeps until one of some ports is pending.
+//! `SCHEDOP_poll`: a vCPU sleeps until one of some ports is pending; and `SCHEDOP_block`: until it gets an upcall.
 //!
 //! The engine does not sleep. It says whether the vCPU should, and calls
-//! [`Hooks::wake_poller`] when the poll is over.
+//! [`Hooks::wake_poller`] when a poll is over, [`Hooks::deliver`] for an upcall.
 
 use evtchn_abi::{DomId, Port, SCHEDOP_POLL_MAX_PORTS, VcpuId};
 use evtchn_sync::atomic::AtomicU64;
@@ -10,19 +10,18 @@ use evtchn_sync::atomic::Ordering::SeqCst;
 use evtchn_sync::{Guard, Page, enter};
 
 use crate::action::Action;
-use crate::config::DomainKind;
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
 
-/// What a vCPU should do after `sched_poll`.
+/// What a vCPU should do after `sched_poll` or `sched_block`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PollOutcome {
     /// Go on: a port is pending, or an upcall is waiting.
     Ready,
-    /// Sleep until [`Hooks::wake_poller`], an interrupt or the timeout; then call
-    /// [`Engine::finish_poll`].
+    /// Sleep until [`Hooks::deliver`] or [`Hooks::wake_poller`] is called for the vCPU, which may have happened already,
+    /// another interrupt, or the timeout; then call [`Engine::finish_poll`].
     Sleep,
 }
 
@@ -185,12 +184,32 @@ impl<H: Hooks> Engine<H> {
 
     /// Would an upcall enter this vCPU at once?
     fn upcall_is_deliverable(&self, caller: &Domain<H::Page>, vcpu: VcpuId) -> bool {
-        let (pending, masked) = caller.upcall_state(vcpu, &enter());
-        pending
-            && match caller.config.kind {
-                DomainKind::Pv => !masked,
-                DomainKind::Hvm => self.hooks.accepts_upcall(caller.id, vcpu),
-            }
+        let pending = caller.pending_upcall(vcpu, &enter()).is_some();
+        pending && (caller.is_pv() || self.hooks.accepts_upcall(caller.id, vcpu))
+    }
+
+    /// `SCHEDOP_block`: should `vcpu` of `caller` sleep until it gets an upcall?
+    ///
+    /// Lets upcalls into a paravirtual vCPU first (`evtchn_upcall_mask`). [`PollOutcome::Ready`] if one is waiting.
+    ///
+    /// # Errors
+    /// ESRCH, ENOENT for a caller that does not exist.
+    pub fn sched_block(&self, caller: DomId, vcpu: VcpuId) -> Result<PollOutcome, OpError> {
+        self.sched_block_by(&*self.domain(caller)?, vcpu)
+    }
+
+    pub(crate) fn sched_block_by(
+        &self,
+        caller: &Domain<H::Page>,
+        vcpu: VcpuId,
+    ) -> Result<PollOutcome, OpError> {
+        caller.vcpu(vcpu)?;
+        if caller.is_pv() {
+            // Mask, then the look. An upcall that is marked after the look is delivered, and so not slept through.
+            caller.clear_upcall_mask(vcpu, &enter());
+        }
+        let ready = self.upcall_is_deliverable(caller, vcpu);
+        Ok(if ready { PollOutcome::Ready } else { PollOutcome::Sleep })
     }
 
     /// Ends a poll: the vCPU woke up, whatever woke it. Returns whether it was still polling.

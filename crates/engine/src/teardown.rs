@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::ops::close::Closer;
+use crate::ops::vcpu_info::drop_areas;
 use crate::table::BUCKET;
 
 /// How far a domain's destruction has come.
@@ -30,8 +31,8 @@ impl<H: Hooks> Engine<H> {
     ///
     /// Peers are left unbound, naming the dead id, and get no event. Global VIRQs that the domain handled go
     /// back to the default handler. While this runs the domain exists but gets no new ports (EINVAL).
-    /// Returns the shared_info page; those of the FIFO ABI are dropped. When this returns no thread uses
-    /// any of them.
+    /// Returns the shared_info page; those of the FIFO ABI and registered vcpu_infos are dropped. When this
+    /// returns no thread uses any of them. No deadline is wanted any more.
     ///
     /// Does not give way: see [`tear_down`](Engine::tear_down). A destruction that gave way is brought to its end.
     ///
@@ -121,7 +122,9 @@ impl<H: Hooks> Engine<H> {
 
     /// Takes a domain without ports out of the table, and its pages away from it.
     fn finish(&self, domain: &Domain<H::Page>) -> Option<H::Page> {
+        self.end_timers(domain);
         self.unregister(domain.id);
+        drop_areas(domain);
         drop(domain.fifo.replace(None));
         domain.shared_info.replace(None).wait().map(|page| *page)
     }

@@ -28,6 +28,8 @@ pub enum Call {
     Consumer(Consumer, DomId, VcpuId, Port),
     /// [`Hooks::sink_event`].
     Sink(DomId, Port, VcpuId),
+    /// [`Hooks::set_deadline`].
+    Deadline(DomId, VcpuId, Option<u64>),
 }
 
 /// Hooks that record their calls.
@@ -68,6 +70,10 @@ impl Hooks for Recorder {
 
     fn wake_poller(&self, domain: DomId, vcpu: VcpuId) {
         self.push(Call::WakePoller(domain, vcpu));
+    }
+
+    fn set_deadline(&self, domain: DomId, vcpu: VcpuId, deadline: Option<u64>) {
+        self.push(Call::Deadline(domain, vcpu, deadline));
     }
 
     fn consumer_event(&self, consumer: Consumer, domain: DomId, vcpu: VcpuId, port: Port) {

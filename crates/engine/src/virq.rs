@@ -95,7 +95,7 @@ impl<H: Hooks> Engine<H> {
         domain: &'a Domain<H::Page>,
         virq: Virq,
         vcpu: VcpuId,
-    ) -> Option<&'a Vcpu> {
+    ) -> Option<&'a Vcpu<H::Page>> {
         let per_vcpu = self.class(virq) == Ok(VirqClass::PerVcpu);
         domain.vcpu(if per_vcpu { vcpu } else { VcpuId(0) }).ok()
     }

@@ -8,8 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use common::{D1, D2, TestEnv, V0, bit, delivered};
 use evtchn_abi::{DomId, Port, VcpuId};
-use evtchn_engine::test_utils::Call;
-use evtchn_engine::{DomainConfig, DomainKind, Level, Upcall, Width};
+use evtchn_engine::{DomainConfig, DomainKind, Level, Width};
 use evtchn_sync::Page;
 
 /// Pending, mask, selector, upcall.
@@ -132,15 +131,6 @@ fn a_port_above_a_narrowed_layout_is_dropped() {
     env.engine.unmask(D1, Port(2000)).unwrap();
     assert!((0..4096).all(|at| env.page(D1).u8(at).unwrap().load(SeqCst) == 0));
     assert_eq!(env.calls(), []);
-}
-
-#[test]
-fn an_hvm_guest_gets_its_own_kind_of_upcall() {
-    let config = DomainConfig { kind: DomainKind::Hvm, ..DomainConfig::guest(1) };
-    let env = TestEnv::with(Level::Current, config);
-    let port = env.engine.bind_ipi(D1, V0).unwrap();
-    env.engine.send(D1, port).unwrap();
-    assert_eq!(env.calls(), [Call::Deliver(D1, V0, Upcall::Hvm)]);
 }
 
 #[test]

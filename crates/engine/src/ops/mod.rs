@@ -15,6 +15,7 @@ mod reset;
 mod status;
 mod unbound;
 mod unmask;
+pub(crate) mod vcpu_info;
 
 pub use reset::ResetOutcome;
 pub use status::PortStatus;
