@@ -41,7 +41,7 @@ pub(crate) struct Vcpu {
 
 impl Vcpu {
     fn new() -> Self {
-        Self { virqs: [const { AtomicU32::new(0) }; NR_VIRQS as usize], poll: PollSlot::new() }
+        Self { virqs: core::array::from_fn(|_| AtomicU32::new(0)), poll: PollSlot::new() }
     }
 
     /// The port that a VIRQ is bound to here.

@@ -15,8 +15,15 @@ use crate::error::OpError;
 use crate::table::filled;
 
 /// Ids in a group, whose table is made with the first domain in it.
+#[cfg(not(any(loom, shuttle)))]
 const GROUP: usize = 256;
+/// A model checker makes every atomic anew for each order that it tries.
+#[cfg(any(loom, shuttle))]
+const GROUP: usize = 4;
+#[cfg(not(any(loom, shuttle)))]
 const GROUPS: usize = DomId::FIRST_RESERVED.0 as usize / GROUP + 1;
+#[cfg(any(loom, shuttle))]
+const GROUPS: usize = 1;
 
 type Entry<P> = Published<Arc<Domain<P>>>;
 
@@ -28,7 +35,7 @@ pub(crate) struct Domains<P> {
 
 impl<P> Domains<P> {
     pub fn new() -> Self {
-        Self { groups: [const { Once::new() }; GROUPS] }
+        Self { groups: core::array::from_fn(|_| Once::new()) }
     }
 
     /// The domain with this very id, for as long as the guard lives.

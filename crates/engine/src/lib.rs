@@ -102,6 +102,7 @@ mod quarantine;
 mod raw;
 mod send;
 mod table;
+#[cfg(not(any(loom, shuttle)))]
 pub mod test_utils;
 mod two_level;
 mod validate;

@@ -50,6 +50,7 @@ mod reader_rows;
 mod readers;
 mod relax;
 mod rwlock;
+mod witness;
 
 pub use fence::fence_after_rmw;
 #[cfg(not(any(loom, shuttle)))]
