@@ -52,7 +52,7 @@ impl<H: Hooks> Engine<H> {
             let guard = enter();
             let binding = self.peek(dom, &guard)?.channel(port)?.binding();
             binding.consumer.ok_or(OpError::WrongState)?;
-            self.route_effect(binding.state.route(binding.peer_is_consumed), &guard)?
+            self.route_effect(binding.state.route(binding.peer_is_consumed), &guard)
         };
         self.fire(effect);
         Ok(())

@@ -7,7 +7,7 @@
 
 use evtchn_abi::{DomId, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::SeqCst;
-use evtchn_sync::{Guard, Page};
+use evtchn_sync::{Guard, Page, fence_after_rmw};
 
 use crate::channel::{Channel, Consumer};
 use crate::domain::Domain;
@@ -78,6 +78,8 @@ impl<P: Page> Domain<P> {
         let Some(bits) = self.bits(guard).filter(|bits| bits.set_pending(port)) else {
             return Edge::default();
         };
+        // Pending, then a look at the mask: pairs with `unmask_bit`. Also before the look at `pollers`, in `raise`.
+        fence_after_rmw();
         let vcpu = self.channels.get(port).map(Channel::vcpu).unwrap_or_default();
         let upcall = !bits.is_masked(port) && self.announce(port, vcpu, guard);
         Edge { fresh: true, upcall: upcall.then_some(vcpu) }
@@ -98,8 +100,12 @@ impl<P: Page> Domain<P> {
     fn unmask_bit(&self, port: Port, guard: &Guard<'_>) -> Option<VcpuId> {
         let bits = self.bits(guard)?;
         let vcpu = self.channels.get(port).map(Channel::vcpu)?;
-        let uncovered = bits.clear_mask(port) && bits.is_pending(port);
-        (uncovered && self.announce(port, vcpu, guard)).then_some(vcpu)
+        if !bits.clear_mask(port) {
+            return None;
+        }
+        // The mask, then a look at pending: pairs with `raise_bit`.
+        fence_after_rmw();
+        (bits.is_pending(port) && self.announce(port, vcpu, guard)).then_some(vcpu)
     }
 
     /// Takes back an event that was not consumed. In the FIFO ABI the port stays on its queue: only the guest can

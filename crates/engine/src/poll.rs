@@ -7,7 +7,7 @@
 use evtchn_abi::{DomId, Port, SCHEDOP_POLL_MAX_PORTS, VcpuId};
 use evtchn_sync::atomic::AtomicU64;
 use evtchn_sync::atomic::Ordering::SeqCst;
-use evtchn_sync::{Guard, Page, enter};
+use evtchn_sync::{Guard, Page, enter, fence_after_rmw};
 
 use crate::config::DomainKind;
 use crate::domain::Domain;
@@ -56,6 +56,8 @@ impl<P: Page> Domain<P> {
         if self.vcpu(vcpu)?.poll.0.swap(SEVERAL, SeqCst) == NONE {
             self.pollers.fetch_add(1, SeqCst);
         }
+        // The poll, then a look at pending bits: pairs with `Domain::raise_bit` and `Fifo::raise_edge`.
+        fence_after_rmw();
         Ok(())
     }
 

@@ -57,11 +57,18 @@ impl<H: Hooks> Engine<H> {
     ) -> Result<Effect, OpError> {
         let channel = sender.channel(port)?;
         match channel.route()? {
-            Route::Peer(remote, port) => Ok(self.peek(remote, guard)?.raise(port, guard)),
+            Route::Peer(remote, port) => Ok(self.peer_effect(remote, port, guard)),
             Route::Itself => Ok(sender.raise(port, guard)),
             Route::Nobody => Ok(Effect::None),
             Route::Consumer(remote, port) => Ok(self.consumer_effect(remote, port, guard)),
         }
+    }
+
+    /// Raises the far end of a channel. A domain that was destroyed since the binding was read gets no event, as a port
+    /// that was closed.
+    #[inline]
+    fn peer_effect(&self, remote: DomId, port: Port, guard: &Guard<'_>) -> Effect {
+        self.peek(remote, guard).map_or(Effect::None, |peer| peer.raise(port, guard))
     }
 
     /// Calls the consumer at the far end of a channel.
@@ -72,11 +79,11 @@ impl<H: Hooks> Engine<H> {
     }
 
     /// Signals the far end of a channel on behalf of the consumer at the near end.
-    pub(crate) fn route_effect(&self, route: Option<Route>, guard: &Guard<'_>) -> Result<Effect, OpError> {
+    pub(crate) fn route_effect(&self, route: Option<Route>, guard: &Guard<'_>) -> Effect {
         match route {
-            Some(Route::Peer(remote, port)) => Ok(self.peek(remote, guard)?.raise(port, guard)),
-            Some(Route::Consumer(remote, port)) => Ok(self.consumer_effect(remote, port, guard)),
-            Some(Route::Itself | Route::Nobody) | None => Ok(Effect::None),
+            Some(Route::Peer(remote, port)) => self.peer_effect(remote, port, guard),
+            Some(Route::Consumer(remote, port)) => self.consumer_effect(remote, port, guard),
+            Some(Route::Itself | Route::Nobody) | None => Effect::None,
         }
     }
 }

@@ -85,6 +85,11 @@ impl<T> Default for Once<T> {
 
 impl<T> Drop for Once<T> {
     fn drop(&mut self) {
+        // A model that has failed is taken down without loom's scheduler: its statics must not touch an atomic.
+        #[cfg(loom)]
+        if std::thread::panicking() {
+            return;
+        }
         if self.state.load(Relaxed) == READY {
             // SAFETY: it was written, and is dropped here only.
             unsafe { self.value.get_mut().assume_init_drop() };

@@ -131,6 +131,8 @@ impl<P: Page> Fifo<P> {
             return Pushed::default();
         }
         let was = word.set_pending();
+        // PENDING, then the look at `pollers` in `Domain::raise`: pairs with `begin_poll`.
+        fence_after_rmw();
         let linkable = !was.is_linked() && !was.is_masked();
         let ready = linkable.then(|| self.link(port, word, channel, target)).flatten();
         Pushed { fresh: !was.is_pending(), ready }
