@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask ci`: what every change must pass, in the order in which failures are cheapest to find.
 
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, paths, test};
+use crate::{cargo, models, test};
 
-/// A check that is one cargo command.
+/// A check.
 struct Step {
     name: &'static str,
     /// The cargo subcommand of another package that must be installed.
     needs: Option<&'static str>,
-    command: fn() -> Command,
+    run: fn() -> Result<()>,
 }
 
 const STEPS: [Step; 4] = [
-    Step { name: "format", needs: Some("fmt"), command: format },
-    Step { name: "lints", needs: Some("clippy"), command: lints },
-    Step { name: "documentation", needs: None, command: documentation },
-    Step { name: "models", needs: None, command: models },
+    Step { name: "format", needs: Some("fmt"), run: format },
+    Step { name: "lints", needs: Some("clippy"), run: lints },
+    Step { name: "documentation", needs: None, run: documentation },
+    Step { name: "models", needs: None, run: || models::run(models::Args::default()) },
 ];
 
 /// Runs all steps, then the tests, whose closing lines come last; a failed step does not keep the others from running.
@@ -45,35 +44,25 @@ impl Step {
         }
         println!("ci: {}", self.name);
         let start = Instant::now();
-        let outcome = cargo::run(&mut (self.command)(), self.name);
+        let outcome = (self.run)().inspect_err(|error| eprintln!("ci: {}: {error:#}", self.name));
         let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
         println!("ci: {} {verdict} in {:.1} s", self.name, start.elapsed().as_secs_f64());
         outcome.is_ok()
     }
 }
 
-fn format() -> Command {
-    let mut command = cargo::cargo();
-    command.args(["fmt", "--all", "--check"]);
-    command
+fn format() -> Result<()> {
+    cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]), "cargo fmt")
 }
 
-fn lints() -> Command {
+fn lints() -> Result<()> {
     let mut command = cargo::cargo();
     command.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    command
+    cargo::run(&mut command, "cargo clippy")
 }
 
-fn documentation() -> Command {
+fn documentation() -> Result<()> {
     let mut command = cargo::cargo();
     command.args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
-    command
-}
-
-/// The lock-free protocols, in every order that the model checker finds. Built apart, as everything is compiled for it.
-fn models() -> Command {
-    let mut command = cargo::cargo();
-    command.args(["test", "--quiet", "--release", "--package", "evtchn-device", "--test", "loom"]);
-    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", paths::workspace().join("target/loom"));
-    command
+    cargo::run(&mut command, "cargo doc")
 }

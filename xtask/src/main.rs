@@ -6,6 +6,7 @@ mod cargo;
 mod ci;
 mod device_diff;
 mod fetch;
+mod models;
 mod paths;
 mod replay;
 mod test;
@@ -29,8 +30,10 @@ enum Task {
     Fetch(fetch::Args),
     /// Run every test: packages, the evtchn binary, documentation examples, all tests of the workspace
     Test(test::Args),
-    /// Run what CI runs: format, lints, documentation, then the tests
+    /// Run what CI runs: format, lints, documentation, models, then the tests
     Ci,
+    /// Run the model checkers: the lock-free protocols in every order that they find
+    Models(models::Args),
     Replay(replay::Args),
     DeviceDiff(device_diff::Args),
     Bench(bench::Args),
@@ -48,6 +51,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fetch(args) => fetch::run(&args).map(drop)?,
         Task::Test(args) => test::run(&args)?,
         Task::Ci => ci::run()?,
+        Task::Models(args) => models::run(args)?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),

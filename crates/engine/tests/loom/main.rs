@@ -12,6 +12,7 @@
 
 mod close;
 mod fifo;
+mod guest;
 mod poll;
 mod setup;
 mod two_level;
