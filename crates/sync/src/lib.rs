@@ -63,4 +63,5 @@ pub use page::{PAGE_SIZE, Page};
 #[cfg(feature = "alloc")]
 pub use published::{Owner, Published, Retired, try_box};
 pub use readers::{Grace, Guard, Reader, enter, no_readers, wait_for_readers};
+pub use relax::relax;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

@@ -23,8 +23,8 @@ pub(crate) fn wait_until(ready: impl Fn() -> bool) {
     }
 }
 
-/// Lets others run.
-pub(crate) fn relax() {
+/// Lets others run: for loops that wait for what another thread does.
+pub fn relax() {
     #[cfg(loom)]
     loom::thread::yield_now();
     #[cfg(shuttle)]

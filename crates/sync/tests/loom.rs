@@ -93,11 +93,12 @@ fn nor_is_a_reader_with_a_slot_of_its_own_overlooked() {
     });
 }
 
-/// Fails if `Grace::start` steps the epoch before the withdrawal (relaxed), or `enter` reads it relaxed: a slot that was
-/// used again would count as new without having seen the withdrawal.
+/// Fails without the fence in `is_over`, if a reader of the epoch before counts as new, and if `Grace::start` steps the
+/// epoch relaxed: a slot that was used again would count as new without having seen the withdrawal.
 #[test]
 fn after_a_grace_period_nobody_uses_what_was_withdrawn_before() {
     model(None, || {
+        drop(enter()); // making the slots would bring the threads into an order
         let resource = Arc::new(Resource::default());
         let reader = spawn(&resource, |resource| {
             for _ in 0..2 {
@@ -181,24 +182,6 @@ fn a_published_value_is_not_dropped_while_it_is_used() {
         drop(published.replace(Some(Box::new(flag))));
         drop(published.replace(None));
         reader.join().unwrap();
-    });
-}
-
-/// Fails if `share` adds its count after the guard is gone.
-#[test]
-fn a_shared_value_lives_on_after_its_withdrawal() {
-    model(None, || {
-        let published = Arc::new(Published::new(Some(Arc::new(Flag::default()))));
-        let reader = {
-            let published = published.clone();
-            thread::spawn(move || {
-                let kept = published.share(&enter());
-                kept.inspect(|flag| flag.0.with(|_| ()));
-            })
-        };
-        let mine = published.replace(None).wait().unwrap();
-        reader.join().unwrap();
-        drop(mine);
     });
 }
 

@@ -47,7 +47,7 @@ fn no_event_reaches_a_port_that_was_bound_after_the_send_began() {
     });
 }
 
-/// Fails if closing one's own end leaves the other end connected to it.
+/// Fails as the ones before.
 #[test]
 fn a_sender_may_close_its_own_end_meanwhile() {
     model(3, || {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use evtchn_abi::Port;
 use evtchn_engine::PollOutcome;
 
-use crate::world::{D1, V0, World, model};
+use crate::world::{D1, D2, V0, V1, World, model};
 
 /// The port is masked, so that no upcall wakes the vCPU.
 fn poll_against_a_send(world: World, ports: impl Fn(&World) -> Vec<Port>) {
@@ -58,5 +58,28 @@ fn an_upcall_ends_a_poll_for_another_port() {
         let world = World::new();
         let (_, other) = world.pair();
         poll_against_a_send(world, move |_| vec![other]);
+    });
+}
+
+/// Fails if `begin_poll` announces the poll before it counts it: the send that ends it at once would take another vCPU's poll
+/// from the count, and the next send would see that nobody polls.
+#[test]
+fn a_poll_that_is_ended_while_it_begins_does_not_hide_another() {
+    model(3, || {
+        let world = World::new();
+        let (send, other) = world.pair();
+        world.guest.mask_bit(world.port);
+        world.guest.mask_bit(other);
+        assert_eq!(world.engine.sched_poll(D1, V1, &[other]), Ok(PollOutcome::Sleep));
+        let world = world.race(
+            move |world| {
+                world.send();
+                world.engine.send(D2, send).unwrap();
+            },
+            |world| {
+                world.engine.sched_poll(D1, V0, &[world.port, world.port]).unwrap();
+            },
+        );
+        assert!(!world.engine.is_polling(D1, V1));
     });
 }
