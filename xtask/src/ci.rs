@@ -1,35 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask ci`: what every change must pass, in the order in which failures are cheapest to find.
 
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, link, paths, test};
+use crate::{cargo, link, models, test};
 
 /// A check before the tests.
 struct Step {
     name: &'static str,
     /// The cargo subcommand of another package that must be installed.
     needs: Option<&'static str>,
-    check: Check,
-}
-
-enum Check {
-    /// One cargo command.
-    Command(fn() -> Command),
-    /// Something longer.
-    Function(fn() -> Result<()>),
+    run: fn() -> Result<()>,
 }
 
 const STEPS: [Step; 6] = [
-    Step { name: "format", needs: Some("fmt"), check: Check::Command(format) },
-    Step { name: "lints", needs: Some("clippy"), check: Check::Command(lints) },
-    Step { name: "documentation", needs: None, check: Check::Command(documentation) },
-    Step { name: "models", needs: None, check: Check::Command(models) },
-    Step { name: "link", needs: None, check: Check::Function(link::run) },
-    Step { name: "example", needs: None, check: Check::Command(example) },
+    Step { name: "format", needs: Some("fmt"), run: format },
+    Step { name: "lints", needs: Some("clippy"), run: lints },
+    Step { name: "documentation", needs: None, run: documentation },
+    Step { name: "models", needs: None, run: || models::run(models::Args::default()) },
+    Step { name: "link", needs: None, run: link::run },
+    Step { name: "example", needs: None, run: example },
 ];
 
 /// Runs all steps, then the tests, whose closing lines come last; a failed step does not keep the others from running.
@@ -54,47 +46,32 @@ impl Step {
         }
         println!("ci: {}", self.name);
         let start = Instant::now();
-        let outcome = match self.check {
-            Check::Command(command) => cargo::run(&mut command(), self.name),
-            Check::Function(function) => {
-                function().inspect_err(|error| eprintln!("ci: {}: {error:#}", self.name))
-            }
-        };
+        let outcome = (self.run)().inspect_err(|error| eprintln!("ci: {}: {error:#}", self.name));
         let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
         println!("ci: {} {verdict} in {:.1} s", self.name, start.elapsed().as_secs_f64());
         outcome.is_ok()
     }
 }
 
-fn format() -> Command {
-    let mut command = cargo::cargo();
-    command.args(["fmt", "--all", "--check"]);
-    command
+fn format() -> Result<()> {
+    cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]), "cargo fmt")
 }
 
-fn lints() -> Command {
+fn lints() -> Result<()> {
     let mut command = cargo::cargo();
     command.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    command
+    cargo::run(&mut command, "cargo clippy")
 }
 
-fn documentation() -> Command {
+fn documentation() -> Result<()> {
     let mut command = cargo::cargo();
     command.args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
-    command
-}
-
-/// The lock-free protocols, in every order that the model checker finds. Built apart, as everything is compiled for it.
-fn models() -> Command {
-    let mut command = cargo::cargo();
-    command.args(["test", "--quiet", "--release", "--package", "evtchn-device", "--test", "loom"]);
-    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", paths::workspace().join("target/loom"));
-    command
+    cargo::run(&mut command, "cargo doc")
 }
 
 /// A small VMM around the engine, which checks itself.
-fn example() -> Command {
+fn example() -> Result<()> {
     let mut command = cargo::cargo();
     command.args(["run", "--quiet", "--package", "evtchn-engine", "--example", "vmm"]);
-    command
+    cargo::run(&mut command, "the example")
 }

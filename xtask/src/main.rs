@@ -7,6 +7,7 @@ mod ci;
 mod device_diff;
 mod fetch;
 mod link;
+mod models;
 mod paths;
 mod replay;
 mod test;
@@ -34,6 +35,8 @@ enum Task {
     Ci,
     /// Link the engine, the guest and the device into programs without std and libc, and run them
     Link,
+    /// Run the model checkers: the lock-free protocols in every order that they find
+    Models(models::Args),
     Replay(replay::Args),
     DeviceDiff(device_diff::Args),
     Bench(bench::Args),
@@ -52,6 +55,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(args) => test::run(&args)?,
         Task::Ci => ci::run()?,
         Task::Link => link::run()?,
+        Task::Models(args) => models::run(args)?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),

@@ -7,7 +7,7 @@
 
 use evtchn_abi::{DomId, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::SeqCst;
-use evtchn_sync::{Guard, Page};
+use evtchn_sync::{Guard, Page, fence_after_rmw};
 
 use crate::channel::Consumer;
 use crate::domain::Domain;
@@ -93,13 +93,19 @@ impl<P: Page> Domain<P> {
                 None => return self.raise_without_page(port),
             },
         };
-        // After the pending bit, and after the port is on its queue: pairs with `sched_poll`, which
-        // announces itself and then looks at pending bits.
-        let pollers = edge.fresh && self.pollers.load(SeqCst) != 0;
+        // After the pending bit, and after the port is on its queue, so that who is woken finds it there.
+        let pollers = edge.fresh && self.has_pollers();
         if edge.upcall.is_none() && !pollers {
             return Effect::Quiet { domain: self.id, port, fresh: edge.fresh };
         }
         self.effect(port, true, edge, pollers)
+    }
+
+    /// Does some vCPU poll? Asked by whoever has made a port pending, and pairs with `begin_poll`, which announces
+    /// itself, fences, and looks at pending bits.
+    fn has_pollers(&self) -> bool {
+        fence_after_rmw();
+        self.pollers.load(SeqCst) != 0
     }
 
     /// Clears the port's mask bit, and tells its vCPU of what was pending.

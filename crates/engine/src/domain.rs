@@ -52,7 +52,7 @@ pub(crate) struct Vcpu<P> {
 impl<P> Vcpu<P> {
     fn new() -> Self {
         Self {
-            virqs: [const { AtomicU32::new(0) }; NR_VIRQS as usize],
+            virqs: core::array::from_fn(|_| AtomicU32::new(0)),
             poll: PollSlot::new(),
             area: Published::new(None),
             upcall_vector: AtomicU8::new(0),
@@ -243,16 +243,20 @@ impl<P: Page> Domain<P> {
         if events.dying {
             return Err(OpError::Dying);
         }
-        self.release_quarantine(events);
+        self.release_soon(events);
         let taken = self.take_lowest(events);
         if taken != Err(OpError::NoSpace) || events.quarantine.is_empty() {
             return taken;
         }
-        // All that is left is in quarantine. The one case in which readers are waited for under a lock: a guest
-        // that has closed ports must not be told that there are none.
-        wait_for_readers();
-        self.release_quarantine(events);
+        // A guest that has closed ports must not be told that there are none.
+        self.settle(events);
         self.take_lowest(events)
+    }
+
+    /// Waits a little for readers, so that a guest mostly gets the port that it has just closed, as from Xen.
+    fn release_soon(&self, events: &mut Events) {
+        let Events { ports, quarantine, .. } = events;
+        quarantine.release_soon(&self.channels, |port| self.release(ports, port));
     }
 
     fn take_lowest(&self, events: &mut Events) -> Result<Port, OpError> {
@@ -265,7 +269,7 @@ impl<P: Page> Domain<P> {
         self.config.max_port.map_or(highest, |max| max.min(highest))
     }
 
-    /// Waits until no closed port is in quarantine.
+    /// Waits until no closed port is in quarantine. The one case in which readers are waited for under a lock.
     pub fn settle(&self, events: &mut Events) {
         while !events.quarantine.is_empty() {
             wait_for_readers();
@@ -295,12 +299,14 @@ impl<P: Page> Domain<P> {
 
     fn release_quarantine(&self, events: &mut Events) {
         let Events { ports, quarantine, .. } = events;
-        quarantine.release(&self.channels, |port| {
-            if let Some(channel) = self.channels.get(port) {
-                self.forget_event(port, channel);
-            }
-            ports.give_back(port);
-        });
+        quarantine.release(&self.channels, |port| self.release(ports, port));
+    }
+
+    fn release(&self, ports: &mut Ports, port: Port) {
+        if let Some(channel) = self.channels.get(port) {
+            self.forget_event(port, channel);
+        }
+        ports.give_back(port);
     }
 
     /// Takes back what was pending on a closed port, kept events included.

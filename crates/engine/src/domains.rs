@@ -14,9 +14,16 @@ use crate::error::OpError;
 use crate::table::filled;
 
 /// Ids in a group, whose table is made with the first domain in it.
+#[cfg(not(any(loom, shuttle)))]
 const GROUP: usize = 256;
 /// For every id there could be, so that no id is out of bounds.
+#[cfg(not(any(loom, shuttle)))]
 const GROUPS: usize = (1 << 16) / GROUP;
+/// A model checker makes every atomic anew for each order that it tries.
+#[cfg(any(loom, shuttle))]
+const GROUP: usize = 4;
+#[cfg(any(loom, shuttle))]
+const GROUPS: usize = 1;
 
 type Entry<P> = Published<Arc<Domain<P>>>;
 

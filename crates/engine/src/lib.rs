@@ -125,6 +125,7 @@ mod sink;
 mod suspend;
 mod table;
 mod teardown;
+#[cfg(not(any(loom, shuttle)))]
 pub mod test_utils;
 mod timer;
 mod two_level;

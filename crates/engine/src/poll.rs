@@ -7,7 +7,7 @@
 use evtchn_abi::{DomId, Port, SCHEDOP_POLL_MAX_PORTS, VcpuId};
 use evtchn_sync::atomic::AtomicU64;
 use evtchn_sync::atomic::Ordering::SeqCst;
-use evtchn_sync::{Guard, Page, enter};
+use evtchn_sync::{Guard, Page, enter, fence_after_rmw};
 
 use crate::action::Action;
 use crate::domain::Domain;
@@ -53,9 +53,14 @@ impl PollSlot {
 impl<P: Page> Domain<P> {
     /// Announces a poll for any port. SeqCst, and before any pending bit is read: pairs with `raise`.
     fn begin_poll(&self, vcpu: VcpuId) -> Result<(), OpError> {
-        if self.vcpu(vcpu)?.poll.0.swap(SEVERAL, SeqCst) == NONE {
-            self.pollers.fetch_add(1, SeqCst);
+        let slot = &self.vcpu(vcpu)?.poll;
+        // Counted first: who ends the poll takes it from the count, which must not fall short of the polls meanwhile.
+        self.pollers.fetch_add(1, SeqCst);
+        if slot.0.swap(SEVERAL, SeqCst) != NONE {
+            self.pollers.fetch_sub(1, SeqCst);
         }
+        // The poll, then a look at pending bits: pairs with `Domain::raise_bit` and `Fifo::raise_edge`.
+        fence_after_rmw();
         Ok(())
     }
 

@@ -12,6 +12,9 @@ use evtchn_abi::Port;
 use crate::error::OpError;
 use crate::table::{BUCKET, Channels};
 
+/// A leaf whose ports are all free.
+const LEAF: u64 = u64::MAX >> (64 - BUCKET);
+
 /// The numbers of one domain, and the counts that reset needs. Guarded by the domain's event lock.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
@@ -54,7 +57,7 @@ impl Ports {
         if bucket.is_multiple_of(64) {
             self.summaries.push(0);
         }
-        self.leaves.push(u64::MAX);
+        self.leaves.push(LEAF);
         self.summaries[bucket / 64] |= 1 << (bucket % 64);
         self.root |= 1 << (bucket / 64);
         Ok(())
@@ -147,7 +150,7 @@ impl Ports {
         let below = (1u64 << (from.0 % BUCKET)) - 1;
         let leaves = self.leaves.iter().enumerate().skip(first);
         leaves
-            .map(|(leaf, word)| (leaf, !word & if leaf == first { !below } else { u64::MAX }))
+            .map(|(leaf, word)| (leaf, !word & if leaf == first { LEAF & !below } else { LEAF }))
             .find(|&(_, taken)| taken != 0)
             .map(|(leaf, taken)| Port(leaf as u32 * BUCKET + taken.trailing_zeros()))
     }
@@ -156,10 +159,10 @@ impl Ports {
     #[allow(clippy::cast_possible_truncation)] // at most 2,048 leaves
     pub fn previous_taken(&self, from: Port) -> Option<Port> {
         let last = (from.0 / BUCKET) as usize;
-        let upto = u64::MAX >> (BUCKET - 1 - from.0 % BUCKET);
+        let upto = LEAF >> (BUCKET - 1 - from.0 % BUCKET);
         let leaves = self.leaves.iter().enumerate().take(last + 1).rev();
         leaves
-            .map(|(leaf, word)| (leaf, !word & if leaf == last { upto } else { u64::MAX }))
+            .map(|(leaf, word)| (leaf, !word & if leaf == last { upto } else { LEAF }))
             .find(|&(_, taken)| taken != 0)
             .map(|(leaf, taken)| Port(leaf as u32 * BUCKET + taken.ilog2()))
     }
@@ -197,7 +200,7 @@ impl Ports {
 
     /// How many numbers are not free, port 0 included.
     pub fn taken(&self) -> u32 {
-        self.leaves.iter().map(|word| word.count_zeros()).sum()
+        self.leaves.iter().map(|word| (LEAF & !word).count_ones()).sum()
     }
 
     /// Is this port free, as far as the numbers know?

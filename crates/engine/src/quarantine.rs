@@ -39,8 +39,19 @@ impl Quarantine {
     }
 
     /// Lets out some ports that no reader can reach any more.
-    pub fn release(&mut self, channels: &Channels, mut free: impl FnMut(Port)) {
-        let Some((grace, mut port)) = self.waiting.filter(|(grace, _)| grace.is_over()) else { return };
+    pub fn release(&mut self, channels: &Channels, free: impl FnMut(Port)) {
+        self.release_if(Grace::is_over, channels, free);
+    }
+
+    /// As `release`, but waits a little for readers, so that the lowest port is free again as soon as a guest closes it.
+    pub fn release_soon(&mut self, channels: &Channels, mut free: impl FnMut(Port)) {
+        // Both batches.
+        self.release_if(Grace::is_soon_over, channels, &mut free);
+        self.release_if(Grace::is_soon_over, channels, free);
+    }
+
+    fn release_if(&mut self, over: fn(Grace) -> bool, channels: &Channels, mut free: impl FnMut(Port)) {
+        let Some((grace, mut port)) = self.waiting.filter(|&(grace, _)| over(grace)) else { return };
         for _ in 0..AT_ONCE {
             let next = channels.get(port).and_then(Channel::next_in_quarantine);
             free(port);

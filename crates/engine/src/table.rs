@@ -17,13 +17,24 @@ use crate::channel::Channel;
 use crate::error::OpError;
 
 /// Ports become valid in multiples of this.
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) const BUCKET: u32 = 64;
 /// Records in an allocation: few enough for a domain without work, enough for few allocations.
+#[cfg(not(any(loom, shuttle)))]
 const CHUNK: usize = 512;
+#[cfg(not(any(loom, shuttle)))]
 const CHUNKS: usize = 256;
 
+// A model checker makes every atomic anew for each order that it tries, so its domains have few ports.
+#[cfg(any(loom, shuttle))]
+pub(crate) const BUCKET: u32 = 8;
+#[cfg(any(loom, shuttle))]
+const CHUNK: usize = 8;
+#[cfg(any(loom, shuttle))]
+const CHUNKS: usize = 2;
+
 /// One more than the highest port any domain can have, whatever its ABI.
-pub(crate) const MAX_PORTS: u32 = 1 << 17;
+pub(crate) const MAX_PORTS: u32 = if cfg!(any(loom, shuttle)) { 16 } else { 1 << 17 };
 const _: () = assert!(CHUNK * CHUNKS == MAX_PORTS as usize);
 
 /// The records.

@@ -5,10 +5,9 @@
 //! mask and then reads pending, while Xen sets pending and then reads the mask; the scan clears
 //! upcall_pending and then takes the selector, while Xen sets the selector and then upcall_pending.
 
-use core::sync::atomic::Ordering::SeqCst;
-
 use evtchn_abi::{Errno, Layout, Port, VcpuId};
 use evtchn_sync::Page;
+use evtchn_sync::atomic::Ordering::SeqCst;
 
 use crate::{Hypercall, Vcpu, upcall};
 

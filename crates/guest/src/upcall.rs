@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A vCPU's `evtchn_upcall_pending`: Xen says "look", with either ABI.
 
-use core::sync::atomic::{AtomicU8, Ordering::SeqCst};
-
 use evtchn_abi::{Layout, VcpuId};
 use evtchn_sync::Page;
+use evtchn_sync::atomic::{AtomicU8, Ordering::SeqCst};
 
 /// Where the flag is in shared_info; `None` for a vCPU that has no vcpu_info there.
 fn offset(layout: &Layout, vcpu: VcpuId) -> Option<usize> {

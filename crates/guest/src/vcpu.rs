@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the guest keeps for each of its vCPUs.
 
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use evtchn_sync::atomic::Ordering::{Relaxed, SeqCst};
+use evtchn_sync::atomic::{AtomicU32, AtomicU64};
 
 /// Words of ports in the widest layout.
 const WORDS: usize = 64;
@@ -20,9 +20,17 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// A vCPU that handles no port.
+    #[cfg(not(loom))]
     #[must_use]
     pub const fn new() -> Self {
         Self { mine: [const { AtomicU64::new(0) }; WORDS], start: AtomicU32::new(0) }
+    }
+
+    /// A vCPU that handles no port. Not a constant, as loom's atomics are not.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self { mine: core::array::from_fn(|_| AtomicU64::new(0)), start: AtomicU32::new(0) }
     }
 
     pub(crate) fn mine(&self, word: u32) -> u64 {

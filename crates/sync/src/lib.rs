@@ -52,6 +52,7 @@ mod reader_rows;
 mod readers;
 mod relax;
 mod rwlock;
+mod witness;
 
 pub use fence::fence_after_rmw;
 #[cfg(not(any(loom, shuttle)))]
@@ -66,4 +67,5 @@ pub use page::{PAGE_SIZE, Page};
 #[cfg(feature = "alloc")]
 pub use published::{Owner, Published, Retired, try_box};
 pub use readers::{Grace, Guard, Reader, enter, no_readers, wait_for_readers};
+pub use relax::relax;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

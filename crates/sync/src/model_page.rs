@@ -19,15 +19,23 @@ impl ModelPage {
     #[must_use]
     pub fn new(bytes: &[usize], halves: &[usize], words: &[usize]) -> Self {
         Self {
-            bytes: bytes.iter().map(|&at| (at, AtomicU8::new(0))).collect(),
-            halves: halves.iter().map(|&at| (at, AtomicU32::new(0))).collect(),
-            words: words.iter().map(|&at| (at, AtomicU64::new(0))).collect(),
+            bytes: fields(bytes, || AtomicU8::new(0)),
+            halves: fields(halves, || AtomicU32::new(0)),
+            words: fields(words, || AtomicU64::new(0)),
         }
     }
 }
 
+/// The fields in the order of their offsets.
+fn fields<T>(offsets: &[usize], zero: impl Fn() -> T) -> Vec<(usize, T)> {
+    let mut fields: Vec<_> = offsets.iter().map(|&at| (at, zero())).collect();
+    fields.sort_by_key(|&(at, _)| at);
+    fields
+}
+
 fn find<T>(fields: &[(usize, T)], offset: usize) -> Option<&T> {
-    fields.iter().find(|(at, _)| *at == offset).map(|(_, field)| field)
+    let index = fields.binary_search_by_key(&offset, |&(at, _)| at).ok()?;
+    fields.get(index).map(|(_, field)| field)
 }
 
 impl Page for ModelPage {

@@ -7,6 +7,7 @@
 use crate::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::atomic::{AtomicU32, const_fn};
 use crate::relax::wait_until;
+use crate::witness::Witness;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -25,6 +26,7 @@ use core::ops::{Deref, DerefMut};
 pub struct Mutex<T> {
     tickets: AtomicU32,
     serving: AtomicU32,
+    witness: Witness,
     value: UnsafeCell<T>,
 }
 
@@ -42,7 +44,12 @@ impl<T> Mutex<T> {
     const_fn! {
         /// An unlocked lock.
         pub const fn new(value: T) -> Self {
-            Self { tickets: AtomicU32::new(0), serving: AtomicU32::new(0), value: UnsafeCell::new(value) }
+            Self {
+                tickets: AtomicU32::new(0),
+                serving: AtomicU32::new(0),
+                witness: Witness::new(),
+                value: UnsafeCell::new(value),
+            }
         }
     }
 
@@ -52,6 +59,7 @@ impl<T> Mutex<T> {
         let ticket = self.tickets.fetch_add(1, Relaxed);
         // Acquire pairs with the release in `drop` of whoever was served before.
         wait_until(|| self.serving.load(Acquire) == ticket);
+        self.witness.write();
         MutexGuard(self)
     }
 }
@@ -77,6 +85,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 impl<T> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        self.0.witness.write();
         // Only the holder writes `serving`. Release pairs with the acquire in `lock`.
         let served = self.0.serving.load(Relaxed);
         self.0.serving.store(served.wrapping_add(1), Release);

@@ -10,6 +10,7 @@ use core::mem::MaybeUninit;
 
 use crate::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::atomic::{AtomicU8, const_fn};
+use crate::witness::Witness;
 
 const EMPTY: u8 = 0;
 const BEING_SET: u8 = 1;
@@ -28,6 +29,7 @@ const READY: u8 = 2;
 /// ```
 pub struct Once<T> {
     state: AtomicU8,
+    witness: Witness,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
@@ -38,7 +40,11 @@ impl<T> Once<T> {
     const_fn! {
         /// No value yet.
         pub const fn new() -> Self {
-            Self { state: AtomicU8::new(EMPTY), value: UnsafeCell::new(MaybeUninit::uninit()) }
+            Self {
+                state: AtomicU8::new(EMPTY),
+                witness: Witness::new(),
+                value: UnsafeCell::new(MaybeUninit::uninit()),
+            }
         }
     }
 
@@ -50,6 +56,7 @@ impl<T> Once<T> {
         if self.state.compare_exchange(EMPTY, BEING_SET, Relaxed, Relaxed).is_err() {
             return Err(value);
         }
+        self.witness.write();
         // SAFETY: only the thread that left EMPTY writes, and nobody reads before READY.
         unsafe { self.value.get().write(MaybeUninit::new(value)) };
         // Release pairs with the acquire in `get`.
@@ -64,6 +71,7 @@ impl<T> Once<T> {
         if self.state.load(Acquire) != READY {
             return None;
         }
+        self.witness.read();
         // SAFETY: the state is READY, so it was written, and is never written again; `MaybeUninit<T>` is laid out as `T`.
         Some(unsafe { &*self.value.get().cast::<T>() })
     }
@@ -77,6 +85,11 @@ impl<T> Default for Once<T> {
 
 impl<T> Drop for Once<T> {
     fn drop(&mut self) {
+        // A model that has failed is taken down without loom's scheduler: its statics must not touch an atomic.
+        #[cfg(loom)]
+        if std::thread::panicking() {
+            return;
+        }
         if self.state.load(Relaxed) == READY {
             // SAFETY: it was written, and is dropped here only.
             unsafe { self.value.get_mut().assume_init_drop() };

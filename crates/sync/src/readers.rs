@@ -34,7 +34,7 @@ use core::marker::PhantomData;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::{AtomicU64, AtomicUsize, const_fn, fence};
 use crate::fence::fence_after_rmw;
-use crate::relax::{relax, wait_until};
+use crate::relax::{relax, wait_briefly, wait_until};
 
 #[cfg(not(any(loom, shuttle)))]
 const SHARED: usize = 64;
@@ -302,6 +302,12 @@ impl Grace {
         let readers: &'static Readers = &READERS;
         fence(SeqCst); // see "look" above
         readers.is_past(self.0)
+    }
+
+    /// Waits a little, as long as readers usually take; whether it is over.
+    #[must_use]
+    pub fn is_soon_over(self) -> bool {
+        wait_briefly(|| self.is_over())
     }
 }
 

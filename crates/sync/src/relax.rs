@@ -23,8 +23,27 @@ pub(crate) fn wait_until(ready: impl Fn() -> bool) {
     }
 }
 
-/// Lets others run.
-pub(crate) fn relax() {
+/// Waits until `ready` says so, but no longer than some microseconds if all threads are running; whether it did.
+pub(crate) fn wait_briefly(ready: impl Fn() -> bool) -> bool {
+    #[cfg(not(any(loom, shuttle)))]
+    const SPINS: u32 = 500;
+    #[cfg(any(loom, shuttle))]
+    const SPINS: u32 = 0;
+    const TURNS: u32 = 20;
+    let spin = |_| {
+        core::hint::spin_loop();
+        ready()
+    };
+    // Where there are more threads than processors, whom we wait for may not be running.
+    let give_way = |_| {
+        relax();
+        ready()
+    };
+    ready() || (0..SPINS).any(spin) || (0..TURNS).any(give_way)
+}
+
+/// Lets others run: for loops that wait for what another thread does.
+pub fn relax() {
     #[cfg(loom)]
     loom::thread::yield_now();
     #[cfg(shuttle)]

@@ -18,6 +18,7 @@
 use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::atomic::{AtomicU32, const_fn};
 use crate::relax::wait_until;
+use crate::witness::Witness;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -42,6 +43,7 @@ pub struct RwLock<T> {
     readers_out: AtomicU32,
     tickets: AtomicU32,
     serving: AtomicU32,
+    witness: Witness,
     value: UnsafeCell<T>,
 }
 
@@ -73,6 +75,7 @@ impl<T> RwLock<T> {
                 readers_out: AtomicU32::new(0),
                 tickets: AtomicU32::new(0),
                 serving: AtomicU32::new(0),
+                witness: Witness::new(),
                 value: UnsafeCell::new(value),
             }
         }
@@ -89,6 +92,7 @@ impl<T> RwLock<T> {
             // Until this writer has left; the next one has the other phase.
             wait_until(|| self.readers_in.load(Acquire) & WRITER_BITS != writer);
         }
+        self.witness.read();
         ReadGuard(self)
     }
 
@@ -102,6 +106,7 @@ impl<T> RwLock<T> {
         let before = self.readers_in.fetch_add(WRITER | (ticket & PHASE), AcqRel);
         // Acquire pairs with the release in `ReadGuard::drop` of the readers that came before.
         wait_until(|| self.readers_out.load(Acquire) == before);
+        self.witness.write();
         WriteGuard(self)
     }
 
@@ -124,6 +129,7 @@ impl<T> Deref for ReadGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        self.0.witness.read();
         // Release pairs with the acquire in `write`: what was read was read before the writer comes.
         self.0.readers_out.fetch_add(READER, Release);
     }
@@ -150,6 +156,7 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        self.0.witness.write();
         // First the readers that wait, then the next writer. Release pairs with the acquires in
         // `read` and `write`.
         self.0.readers_in.fetch_and(!WRITER_BITS, Release);

@@ -38,6 +38,13 @@ use crate::channel::{Channel, QueueId};
 use crate::error::OpError;
 use crate::table::{Channels, filled};
 
+#[cfg(not(any(loom, shuttle)))]
+const MAX_PAGES: u32 = MAX_ARRAY_PAGES;
+/// Few in a model, where every atomic costs time.
+#[cfg(any(loom, shuttle))]
+const MAX_PAGES: u32 = 2;
+const _: () = assert!(MAX_PAGES <= MAX_ARRAY_PAGES);
+
 /// What a raise changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pushed {
@@ -50,7 +57,7 @@ pub(crate) struct Pushed {
 /// A domain's event array and queues. Readers use it; what is added to it is added under the event lock.
 #[derive(Debug)]
 pub(crate) struct Fifo<P> {
-    array: [Once<P>; MAX_ARRAY_PAGES as usize],
+    array: [Once<P>; MAX_PAGES as usize],
     pages: AtomicU32,
     vcpus: Box<[VcpuQueues<P>]>,
 }
@@ -62,7 +69,7 @@ impl<P> Fifo<P> {
     /// ENOMEM.
     pub fn new(vcpus: usize) -> Result<Self, OpError> {
         let vcpus = filled(vcpus, VcpuQueues::new).ok_or(OpError::OutOfMemory)?;
-        Ok(Self { array: [const { Once::new() }; MAX_ARRAY_PAGES as usize], pages: AtomicU32::new(0), vcpus })
+        Ok(Self { array: core::array::from_fn(|_| Once::new()), pages: AtomicU32::new(0), vcpus })
     }
 
     pub fn has_control(&self, vcpu: VcpuId) -> bool {
@@ -74,7 +81,7 @@ impl<P> Fifo<P> {
     }
 
     pub fn has_room(&self) -> bool {
-        self.pages.load(Relaxed) < MAX_ARRAY_PAGES
+        self.pages.load(Relaxed) < MAX_PAGES
     }
 }
 
@@ -219,13 +226,7 @@ impl<P: Page> Fifo<P> {
 
     /// Puts a port that is linked now behind the tail of a locked queue, or makes it the first.
     #[inline]
-    fn append(
-        &self,
-        port: Port,
-        control: &Control<P>,
-        queue: &mut Queue,
-        target: QueueId,
-    ) -> Option<VcpuId> {
+    fn append(&self, port: Port, control: &Control<P>, queue: &mut Queue, target: QueueId) -> Option<VcpuId> {
         let tail = core::mem::replace(&mut queue.tail, port);
         if tail != Port(0) && self.word(tail).is_some_and(|tail| tail.set_link(port)) {
             return None;

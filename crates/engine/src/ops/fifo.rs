@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use evtchn_abi::fifo::{ControlBlock, Priority};
 use evtchn_abi::{DomId, Gfn, Op, Port, VcpuId};
-use evtchn_sync::{MutexGuard, PAGE_SIZE, enter, try_box, wait_for_readers};
+use evtchn_sync::{MutexGuard, PAGE_SIZE, enter, relax, try_box, wait_for_readers};
 
 use crate::deliver::Effect;
 use crate::domain::{Domain, Events};
@@ -196,6 +196,7 @@ fn lock_when_settled<P>(domain: &Domain<P>) -> MutexGuard<'_, Events> {
         }
         drop(events);
         wait_for_readers();
+        relax(); // who says that they are gone may not have come to it
     }
 }
 

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A vCPU's control block, and what the guest itself keeps for the vCPU.
 
-use core::sync::atomic::{
-    AtomicBool, AtomicU32,
-    Ordering::{Relaxed, SeqCst},
-};
-
 use evtchn_abi::fifo::{ControlBlock, LINK_MASK, MAX_QUEUES, WORD_SIZE};
 use evtchn_abi::{Errno, Port, Priority};
+use evtchn_sync::atomic::Ordering::{Relaxed, SeqCst};
+use evtchn_sync::atomic::{AtomicBool, AtomicU32};
 use evtchn_sync::{PAGE_SIZE, Page};
 
 /// One vCPU of a guest with the FIFO ABI: its control block, and how far it has come in each queue.
@@ -26,8 +23,16 @@ pub struct FifoVcpu<P> {
 impl<P: Page> FifoVcpu<P> {
     /// A vCPU whose control block is `offset` bytes into `page`: a multiple of 8, at most 4024. Several vCPUs may
     /// share a page.
+    #[cfg(not(loom))]
     pub const fn new(page: P, offset: usize) -> Self {
         let heads = [const { AtomicU32::new(0) }; MAX_QUEUES];
+        Self { page, offset, given: AtomicBool::new(false), heads, left: AtomicU32::new(0) }
+    }
+
+    /// A vCPU whose control block is `offset` bytes into `page`. Not a constant, as loom's atomics are not.
+    #[cfg(loom)]
+    pub fn new(page: P, offset: usize) -> Self {
+        let heads = core::array::from_fn(|_| AtomicU32::new(0));
         Self { page, offset, given: AtomicBool::new(false), heads, left: AtomicU32::new(0) }
     }
 

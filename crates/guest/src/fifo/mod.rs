@@ -11,9 +11,8 @@ mod control;
 mod queue;
 mod word;
 
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
-
 use evtchn_abi::{Errno, EventWord, Gfn, Layout, Port, VcpuId, fifo};
+use evtchn_sync::atomic::{AtomicU32, Ordering::SeqCst};
 use evtchn_sync::{Page, RwLock};
 
 use crate::{Hypercall, upcall};

@@ -2,9 +2,9 @@
 //! One event word in memory.
 
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use evtchn_abi::{EventWord, fifo};
+use evtchn_sync::atomic::{AtomicU32, Ordering::SeqCst};
 use evtchn_sync::{PAGE_SIZE, Page};
 
 use super::UNMASK_TRIES;

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Events that come while the guest sets up the FIFO ABI.
+
+use crate::world::{V0, World, model};
+
+/// Fails if `keep` does not look for the word after it has set the flag, or without the fence in `add_page`.
+#[test]
+fn an_event_that_races_the_page_with_its_word_is_raised() {
+    model(2, || {
+        let world = World::fifo_without_words();
+        let world = world.race(World::send, World::expand);
+        let mut seen = 0;
+        world.guest.consume(V0, |_| seen += 1);
+        assert_eq!(seen, 1);
+        world.each_upcall_was_delivered();
+    });
+}
+
+/// Fails if `collect` does not wait for readers: a bit of the old ABI would be set behind its look.
+#[test]
+fn an_event_that_races_the_switch_of_the_abi_is_not_left_behind() {
+    model(2, || {
+        let world = World::new();
+        let world = world.race(World::send, |world| {
+            world.init_control(V0);
+            world.expand();
+        });
+        let mut seen = 0;
+        // The upcall that the two-level ABI announced, if it did, then that of the FIFO ABI.
+        world.guest.consume(V0, |_| seen += 1);
+        assert_eq!(seen, 1);
+    });
+}
