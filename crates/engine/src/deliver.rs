@@ -165,6 +165,9 @@ impl<P: Page> Domain<P> {
     }
 
     /// Tells a vCPU to look for events, which ends its poll. After its upcall byte is set.
+    ///
+    /// Out of line: most raises are merged, or find the byte set.
+    #[inline(never)]
     pub fn tell(&self, vcpu: VcpuId) -> Told {
         let upcall = self.upcall_kind(vcpu);
         Told { vcpu, upcall, woken: upcall.is_some() && self.end_poll(vcpu) }
@@ -202,6 +205,7 @@ impl<H: Hooks> Engine<H> {
         }
     }
 
+    #[inline(never)]
     fn fire_told(&self, domain: DomId, told: Told) {
         if let Some(upcall) = told.upcall {
             self.hooks.deliver(domain, told.vcpu, upcall);

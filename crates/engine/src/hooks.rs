@@ -100,8 +100,8 @@ pub trait Hooks: Send + Sync {
     /// `Arc<dyn Page>` fits all, a concrete type is faster.
     type Page: Page;
 
-    /// `evtchn_upcall_pending` of `vcpu` went from 0 to 1, or the way to tell it has changed: let it look. Not called for
-    /// a vCPU that cannot be told: see [`Engine::set_callback`](crate::Engine::set_callback).
+    /// `evtchn_upcall_pending` of `vcpu` went from 0 to 1, or it has moved, or the way to tell the vCPU has changed: let it
+    /// look. Not called for a vCPU that cannot be told: see [`Engine::set_callback`](crate::Engine::set_callback).
     fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall);
 
     /// The poll in which `vcpu` sleeps is over. May come before

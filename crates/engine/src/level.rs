@@ -45,4 +45,20 @@ impl Level {
             Self::Current => true,
         }
     }
+
+    /// Do the errors of `register_vcpu_info` say what is wrong?
+    pub(crate) const fn tells_vcpu_info_errors(self) -> bool {
+        match self {
+            Self::Xen4_17 => false,
+            Self::Current => true,
+        }
+    }
+
+    /// May a vCPU register the vcpu_info of another one that is online?
+    pub(crate) const fn moves_vcpu_info_of_others(self) -> bool {
+        match self {
+            Self::Xen4_17 => false,
+            Self::Current => true,
+        }
+    }
 }

@@ -16,7 +16,6 @@ use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
-use crate::level::Level;
 use crate::vcpu_info::{Area, VcpuInfoPlace};
 
 impl<H: Hooks> Engine<H> {
@@ -30,10 +29,10 @@ impl<H: Hooks> Engine<H> {
     /// the embedder's to fill in.
     ///
     /// # Errors
-    /// With [`Level::Current`], in this order: ENOENT if there is no such vCPU; EINVAL for a frame beyond 52 bits, or
+    /// With [`Level::Current`](crate::Level::Current), in this order: ENOENT if there is no such vCPU; EINVAL for a frame beyond 52 bits, or
     /// an offset of 4096 and more; EBUSY if it has been registered before; ENXIO if it does not lie wholly in the page,
     /// or is not aligned to the guest's word; EINVAL if [`Hooks::pin`] refuses the frame, EACCES if
-    /// [that](Hooks::is_read_only) is because it is read-only; ENOMEM. With [`Level::Xen4_17`]: ENOENT, ENXIO, and EINVAL
+    /// [that](Hooks::is_read_only) is because it is read-only; ENOMEM. With [`Level::Xen4_17`](crate::Level::Xen4_17): ENOENT, ENXIO, and EINVAL
     /// for all the rest. EINVAL while the domain is being destroyed.
     pub fn register_vcpu_info(
         &self,
@@ -55,7 +54,8 @@ impl<H: Hooks> Engine<H> {
         offset: u32,
     ) -> Result<(), OpError> {
         caller.vcpu(vcpu)?;
-        if self.level == Level::Xen4_17 && current != vcpu && self.hooks.is_online(caller.id, vcpu) {
+        let own = current == vcpu || self.level.moves_vcpu_info_of_others();
+        if !own && self.hooks.is_online(caller.id, vcpu) {
             in_page(caller, offset)?;
             return Err(OpError::VcpuIsOnline);
         }
@@ -75,22 +75,7 @@ impl<H: Hooks> Engine<H> {
     ) -> Result<(), OpError> {
         let registered = &domain.vcpu(vcpu)?.area;
         let events = domain.event.lock();
-        let offset = match self.level {
-            Level::Xen4_17 => {
-                let offset = in_page(domain, offset)?;
-                if registered.is_some() {
-                    return Err(OpError::Invalid);
-                }
-                offset
-            }
-            Level::Current => {
-                is_address(gfn, offset)?;
-                if registered.is_some() {
-                    return Err(OpError::HasVcpuInfo);
-                }
-                in_page(domain, offset)?
-            }
-        };
+        let offset = self.check_place(domain, registered.is_some(), gfn, offset)?;
         if events.dying {
             return Err(OpError::Dying);
         }
@@ -101,9 +86,26 @@ impl<H: Hooks> Engine<H> {
         Ok(())
     }
 
+    /// Where in the page it is to begin.
+    fn check_place(
+        &self,
+        domain: &Domain<H::Page>,
+        is_registered: bool,
+        gfn: Gfn,
+        offset: u32,
+    ) -> Result<usize, OpError> {
+        if self.level.tells_vcpu_info_errors() {
+            is_address(gfn, offset)?;
+            if is_registered { Err(OpError::HasVcpuInfo) } else { in_page(domain, offset) }
+        } else {
+            let offset = in_page(domain, offset)?;
+            if is_registered { Err(OpError::Invalid) } else { Ok(offset) }
+        }
+    }
+
     /// Why a frame could not be pinned.
     fn frame_error(&self, domain: DomId, gfn: Gfn) -> OpError {
-        let tells = self.level != Level::Xen4_17;
+        let tells = self.level.tells_vcpu_info_errors();
         if tells && self.hooks.is_read_only(domain, gfn) { OpError::ReadOnlyFrame } else { OpError::BadFrame }
     }
 
