@@ -51,7 +51,7 @@ impl Fifo {
     }
 
     pub fn with(pages: u32, change: impl FnOnce(&mut DomainConfig)) -> Self {
-        let fifo = Self::frames(change);
+        let fifo = Self::two_level_with(change);
         fifo.switch(4);
         (0..pages).for_each(|page| fifo.expand(page));
         fifo
@@ -59,10 +59,10 @@ impl Fifo {
 
     /// Two-level as yet.
     pub fn two_level() -> Self {
-        Self::frames(|one| one.max_port = None)
+        Self::two_level_with(|one| one.max_port = None)
     }
 
-    fn frames(change: impl FnOnce(&mut DomainConfig)) -> Self {
+    pub fn two_level_with(change: impl FnOnce(&mut DomainConfig)) -> Self {
         let world = World::with(change);
         Self {
             controls: (0..4).map(|vcpu| world.frame(D1, control(vcpu))).collect(),
@@ -152,7 +152,9 @@ impl Fifo {
                 port => port,
             };
             let cell = self.cell(port);
-            let next = cell.fetch_and(!(LINKED | LINK_MASK), SeqCst) & LINK_MASK;
+            let word = cell.fetch_and(!(LINKED | LINK_MASK), SeqCst);
+            assert!(word & LINKED != 0, "port {port} is on a queue twice");
+            let next = word & LINK_MASK;
             known.store(next, SeqCst);
             if next == 0 {
                 queues &= !(1 << queue);

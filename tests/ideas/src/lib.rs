@@ -12,6 +12,7 @@ mod alloc;
 mod fifo;
 mod groups;
 mod list;
+mod race;
 mod world;
 mod xen;
 

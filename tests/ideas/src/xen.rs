@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The embedder's side: a machine whose interrupts are written down and whose misfortunes can be ordered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
@@ -31,6 +31,7 @@ pub struct Log {
 
 type Engines = Engine<Xen>;
 type OnCallback = Arc<dyn Fn(&Engines, u16, u32) + Send + Sync>;
+type OnWake = Arc<dyn Fn() + Send + Sync>;
 type OnPreempt = Arc<dyn Fn(&Engines) -> bool + Send + Sync>;
 
 /// The hooks.
@@ -44,8 +45,12 @@ pub struct Xen {
     pub log: Mutex<Log>,
     /// The frames of the domains' memory.
     pub frames: Mutex<BTreeMap<(u16, u64), Arc<HeapPage>>>,
+    /// Those of them that the domain may not write.
+    pub read_only: Mutex<BTreeSet<(u16, u64)>>,
     /// Runs at each event for a consumer inside Xen.
     pub on_callback: Mutex<Option<OnCallback>>,
+    /// Runs at the end of each poll.
+    pub on_wake: Mutex<Option<OnWake>>,
     /// Runs where a long operation may give way; whether it should.
     pub on_preempt: Mutex<Option<OnPreempt>>,
     /// Who has bound an interrupt, and does he share it?
@@ -78,10 +83,14 @@ impl Hooks for Xen {
 
     fn wake_poller(&self, domain: DomId, vcpu: VcpuId) {
         self.write(|log| log.woken.push((domain.0, vcpu.0)));
+        let act = self.on_wake.lock().unwrap().clone();
+        act.inspect(|act| act());
     }
 
     fn pin(&self, domain: DomId, gfn: Gfn) -> Option<Arc<HeapPage>> {
-        self.frames.lock().unwrap().get(&(domain.0, gfn.0)).cloned()
+        let frame = (domain.0, gfn.0);
+        let writable = !self.read_only.lock().unwrap().contains(&frame);
+        writable.then(|| self.frames.lock().unwrap().get(&frame).cloned()).flatten()
     }
 
     fn consumer_event(&self, _: Consumer, domain: DomId, vcpu: VcpuId, port: Port) {

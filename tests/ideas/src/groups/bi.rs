@@ -6,6 +6,7 @@ use std::thread;
 use evtchn_abi::Op;
 
 use crate::fifo::{Fifo, L, P};
+use crate::race::Watch;
 use crate::world::*;
 use crate::{Case, case, rounds};
 
@@ -160,6 +161,7 @@ pub const CASES: &[Case] = &[
         assert_eq!((w.counts(D1), w.counts(D2)), ((0, 0), (0, 0)));
     }),
     case("BI-24", "two domains that bind to each other at once do not wait for ever", || {
+        let _watch = Watch::new();
         let w = World::new();
         w.quiet();
         let cross = |me, other| {

@@ -4,6 +4,7 @@
 use std::thread;
 
 use crate::fifo::{Fifo, L, P};
+use crate::race::Stop;
 use crate::world::*;
 use crate::{Case, case, rounds};
 
@@ -126,9 +127,11 @@ pub const CASES: &[Case] = &[
         w.quiet();
         let far = port(w.au(D2, SELF, D1));
         let rounds = rounds(20_000, 1_000_000);
+        let stop = Stop::default();
         thread::scope(|scope| {
-            let sender = scope.spawn(|| {
-                while !w.get(D2, Bit::U, 0, 3) {
+            let _end = stop.at_end();
+            scope.spawn(|| {
+                while !stop.is_set() {
                     assert_eq!(w.send(D2, far), 0);
                 }
             });
@@ -137,8 +140,6 @@ pub const CASES: &[Case] = &[
                 // The number is given to an IPI, to which nobody sends: whatever was under way is over.
                 assert_eq!((w.bind_ipi(D1, 0), w.pending(D1, 1), w.close(D1, 1)), (1, false, 0));
             }
-            w.set(D2, Bit::U, 0, 3, true);
-            sender.join().unwrap();
         });
     }),
 ];

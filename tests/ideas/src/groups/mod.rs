@@ -5,13 +5,33 @@ mod au;
 mod bi;
 mod bv;
 mod cl;
+mod ea;
+mod ic;
 mod ip;
 mod pq;
+mod rs;
 mod se;
+mod sp;
 mod st;
+mod um;
+mod vc;
 
 use crate::Case;
 
 /// All groups, in the order of the table.
-pub const ALL: &[&[Case]] =
-    &[au::CASES, bi::CASES, bv::CASES, ip::CASES, pq::CASES, cl::CASES, se::CASES, st::CASES];
+pub const ALL: &[&[Case]] = &[
+    au::CASES,
+    bi::CASES,
+    bv::CASES,
+    ip::CASES,
+    pq::CASES,
+    cl::CASES,
+    se::CASES,
+    st::CASES,
+    vc::CASES,
+    um::CASES,
+    rs::CASES,
+    ic::CASES,
+    ea::CASES,
+    sp::CASES,
+];

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! SE: `send`.
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use evtchn_abi::{DomId, Op, Port, VcpuId};
 use evtchn_sync::{HeapPage, Page};
 
+use crate::race::{Mail, until_read};
 use crate::world::*;
 use crate::{Case, case, rounds};
 
@@ -117,46 +117,39 @@ pub const CASES: &[Case] = &[
         let ports = [w.pair(D1, D2), w.pair(D1, D2)];
         w.quiet();
         let rounds = rounds(50_000, 1_000_000);
-        let (sent, seen) = ([const { AtomicU32::new(0) }; 2], [const { AtomicU32::new(0) }; 2]);
+        let mails: [Mail; 2] = Default::default();
         thread::scope(|scope| {
-            for (mail, (near, _)) in sent.iter().zip(ports) {
+            for (mail, (near, _)) in mails.iter().zip(ports) {
                 let w = &w;
                 scope.spawn(move || {
                     for _ in 0..rounds {
-                        mail.fetch_add(1, SeqCst);
+                        mail.write();
                         assert_eq!(w.send(D1, near), 0);
                     }
                 });
             }
-            let mut deadline = Instant::now() + Duration::from_secs(60);
-            while seen.iter().any(|seen| seen.load(SeqCst) != rounds) {
-                if sent.iter().any(|sent| sent.load(SeqCst) != rounds) {
-                    deadline = Instant::now() + Duration::from_secs(60);
-                }
-                assert!(Instant::now() < deadline, "an event was lost");
+            until_read(&mails, rounds, || {
+                // An upcall comes when the byte is set.
                 if w.get(D2, Bit::U, 0, 0) {
-                    w.scan(D2, 0, |port| {
-                        let index = ports.iter().position(|&(_, far)| far == port).unwrap();
-                        seen[index].store(sent[index].load(SeqCst), SeqCst);
-                    });
+                    w.scan(D2, 0, |port| mails[usize::from(port == ports[1].1)].read());
                 }
-            }
+            });
         });
     }),
     case("SE-18", "a callback may send and close", || {
         let w = World::new();
         let p = port(w.consumer(D0, D2, 0, D1));
         let near = port(w.bi(D1, D2, p));
-        let ipi = port(w.bind_ipi(D1, 3));
+        let own = port(w.bind_ipi(D1, 3));
         w.calm();
         w.on_callback(move |engine, _, _| {
-            engine.send(DomId(D1), Port(ipi)).unwrap();
+            engine.send(DomId(D1), Port(own)).unwrap();
             engine.close(DomId(D1), Port(near)).unwrap();
             engine.bind_ipi(DomId(D1), VcpuId(0)).unwrap();
         });
         assert_eq!((w.send(D1, near), w.callbacks().len()), (0, 1));
-        assert_eq!(w.bits(D1, ipi, 3), "P.SU");
+        assert_eq!(w.bits(D1, own, 3), "P.SU");
         // The number that was closed is the lowest free one, so the callback's IPI has it.
-        assert_eq!((w.status(D1, SELF, near), w.status(D2, SELF, p)), (crate::world::ipi(0), unbound(D1, 0)));
+        assert_eq!((w.status(D1, SELF, near), w.status(D2, SELF, p)), (ipi(0), unbound(D1, 0)));
     }),
 ];
