@@ -274,7 +274,11 @@ impl World {
 
     /// `SCHEDOP_poll` of a 64-bit domain. The array of ports lies at address 64.
     pub fn poll(&self, caller: u16, vcpu: u32, ports: &[u32], timeout: u64) -> Outcome {
-        let nr_ports = u32::try_from(ports.len()).unwrap();
+        self.poll_more(caller, vcpu, u32::try_from(ports.len()).unwrap(), ports, timeout)
+    }
+
+    /// `SCHEDOP_poll` of so many ports, whatever the length of the array.
+    pub fn poll_more(&self, caller: u16, vcpu: u32, nr_ports: u32, ports: &[u32], timeout: u64) -> Outcome {
         let arg = SchedPoll { ports: 64, nr_ports, timeout, ..Default::default() };
         let mut memory = vec![0; 64];
         memory[..SchedPoll::SIZE].copy_from_slice(&arg.to_bytes());

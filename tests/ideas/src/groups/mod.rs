@@ -5,9 +5,13 @@ mod au;
 mod bi;
 mod bv;
 mod cl;
+mod dc;
 mod ea;
+mod ff;
 mod ic;
 mod ip;
+mod l2;
+mod po;
 mod pq;
 mod rs;
 mod se;
@@ -34,4 +38,8 @@ pub const ALL: &[&[Case]] = &[
     ic::CASES,
     ea::CASES,
     sp::CASES,
+    dc::CASES,
+    l2::CASES,
+    ff::CASES,
+    po::CASES,
 ];
