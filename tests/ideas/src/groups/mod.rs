@@ -4,10 +4,12 @@
 mod au;
 mod bi;
 mod bv;
+mod cc;
 mod cl;
 mod dc;
 mod ea;
 mod ff;
+mod fh;
 mod ic;
 mod ip;
 mod l2;
@@ -17,8 +19,12 @@ mod rs;
 mod se;
 mod sp;
 mod st;
+mod td;
 mod um;
+mod up;
 mod vc;
+mod vq;
+mod xc;
 
 use crate::Case;
 
@@ -41,5 +47,11 @@ pub const ALL: &[&[Case]] = &[
     dc::CASES,
     l2::CASES,
     ff::CASES,
+    fh::CASES,
     po::CASES,
+    up::CASES,
+    vq::CASES,
+    xc::CASES,
+    td::CASES,
+    cc::CASES,
 ];
