@@ -51,7 +51,7 @@ impl Fifo {
     }
 
     pub fn with(pages: u32, change: impl FnOnce(&mut DomainConfig)) -> Self {
-        let fifo = Self::two_level_with(change);
+        let fifo = Self::frames(pages.max(2), change);
         fifo.switch(4);
         (0..pages).for_each(|page| fifo.expand(page));
         fifo
@@ -63,10 +63,14 @@ impl Fifo {
     }
 
     pub fn two_level_with(change: impl FnOnce(&mut DomainConfig)) -> Self {
+        Self::frames(2, change)
+    }
+
+    fn frames(pages: u32, change: impl FnOnce(&mut DomainConfig)) -> Self {
         let world = World::with(change);
         Self {
             controls: (0..4).map(|vcpu| world.frame(D1, control(vcpu))).collect(),
-            array: (0..128).map(|page| world.frame(D1, array(page))).collect(),
+            array: (0..pages).map(|page| world.frame(D1, array(page))).collect(),
             heads: (0..4).map(|_| [const { AtomicU32::new(0) }; 16]).collect(),
             world,
         }

@@ -114,7 +114,7 @@ impl Hooks for Xen {
         match pirq.0 {
             UNMAPPED => return Err(PirqRefused::NoIrq),
             XENS => return Err(PirqRefused::InUse),
-            _ if !users.is_empty() && !(share && users.iter().all(|&(_, shares)| shares)) => {
+            _ if users.iter().any(|&(_, shares)| !(share && shares)) => {
                 return Err(PirqRefused::InUse);
             }
             _ => users.push((domain.0, share)),

@@ -22,7 +22,7 @@ pub const CASES: &[Case] = &[
             let w = Fifo::two_level();
             w.create(D3, guest());
             w.quiet();
-            let steps = rounds(40_000, 10_000_000) / 4;
+            let steps = rounds(20_000, 10_000_000) / 4;
             thread::scope(|scope| {
                 let w = &w;
                 let workers: Vec<_> = (1..=4).map(|seed| scope.spawn(move || work(w, seed, steps))).collect();
@@ -121,7 +121,7 @@ pub const CASES: &[Case] = &[
             let w = Fifo::new(1);
             w.quiet();
             let channels: [_; 2] = w.channels(0, 7);
-            let rounds = rounds(2_000, 100_000);
+            let rounds = rounds(200, 100_000);
             let cross = |me: u16, other: u16| {
                 for _ in 0..rounds {
                     let far = w.au(D0, other, me);

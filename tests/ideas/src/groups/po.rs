@@ -95,7 +95,7 @@ pub const CASES: &[Case] = &[
     case("PO-15", "a raise between the check and the sleep wakes", || {
         let (w, [(near, p)]) = masked();
         w.quiet();
-        let rounds = rounds(20_000, 1_000_000);
+        let rounds = rounds(5_000, 1_000_000);
         let turn = AtomicU32::new(0);
         thread::scope(|scope| {
             scope.spawn(|| {

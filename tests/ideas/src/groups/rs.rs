@@ -155,7 +155,7 @@ pub const CASES: &[Case] = &[
                     assert_eq!(w.send(D2, near), 0);
                 }
             });
-            for _ in 0..rounds(2_000, 100_000) {
+            for _ in 0..rounds(500, 100_000) {
                 w.switch(2);
                 w.set_word(1, 0); // what a racing send has left there would make the port busy (Q14)
                 w.expand(0);
@@ -180,7 +180,7 @@ pub const CASES: &[Case] = &[
                 }
                 succeeded
             });
-            for round in 0..rounds(5_000, 200_000) {
+            for round in 0..rounds(1_000, 200_000) {
                 w.switch(1);
                 if round == 0 {
                     wait_until(|| w.users(0) > users);
