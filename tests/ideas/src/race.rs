@@ -80,7 +80,7 @@ impl Drop for AtEnd<'_> {
     }
 }
 
-/// Ends the process if it is not dropped within half an hour: a thread that waits for a lock cannot be ended otherwise.
+/// Ends the process if it is not dropped within two hours: a thread that waits for a lock cannot be ended otherwise.
 pub struct Watch {
     _done: mpsc::Sender<()>,
 }
@@ -89,7 +89,7 @@ impl Watch {
     pub fn new() -> Self {
         let (done, over) = mpsc::channel::<()>();
         thread::spawn(move || {
-            if over.recv_timeout(30 * MINUTE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if over.recv_timeout(120 * MINUTE) == Err(mpsc::RecvTimeoutError::Timeout) {
                 eprintln!("threads wait for each other");
                 std::process::abort();
             }

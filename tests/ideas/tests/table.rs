@@ -9,9 +9,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<_> = cases().map(tested).collect();
-    trials.extend(AWAITED.iter().map(|row| ignored(format!("{} AWAITED {}", row.id, row.feature))));
     trials.extend(
-        NOT_APPLICABLE.iter().map(|row| ignored(format!("{} NOT APPLICABLE {}", row.id, row.reason))),
+        AWAITED.iter().map(|row| ignored(format!("{} AWAITED ({}) {}", row.id, row.feature, row.what))),
+    );
+    trials.extend(
+        NOT_APPLICABLE.iter().map(|row| ignored(format!("{} NOT APPLICABLE: {}", row.id, row.reason))),
     );
     trials.sort_by(|a, b| a.name().cmp(b.name()));
     trials.push(Trial::test("each id of the list is there once", check_list));

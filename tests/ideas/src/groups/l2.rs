@@ -8,7 +8,7 @@ use std::thread;
 use evtchn_engine::{DomainConfig, DomainKind, Width};
 use evtchn_sync::Page;
 
-use crate::race::{Mail, Random, until_read};
+use crate::race::{Mail, Random, Watch, until_read};
 use crate::world::*;
 use crate::{Case, case, rounds};
 
@@ -196,6 +196,7 @@ pub const CASES: &[Case] = &[
         assert_eq!((w.send(D1, 1000), w.pending(D1, 1000)), (0, true));
     }),
     case("L2-12", "raise, unmask and consume at once: what is pending and unmasked is announced", || {
+        let _watch = Watch::new();
         let w = World::new();
         let (near, p) = w.pair(D2, D1);
         w.quiet();

@@ -69,10 +69,12 @@ pub const CASES: &[Case] = &[
         assert_eq!((w.poll(D1, 0, &[p], 0), w.send(D2, near)), (SLEEPS, 0));
         assert_eq!((w.woken(), w.is_polling(D1, 0)), (vec![(D1, 0)], false));
     }),
-    case("PO-10", "a raise of another port does not", || {
-        let (w, [(_, p), (other, _)]) = masked();
+    case("PO-10", "a raise of another port does not, unless it is an upcall for the vCPU", || {
+        let (w, [(_, p), (other, q)]) = masked();
         assert_eq!((w.poll(D1, 0, &[p], 0), w.send(D2, other)), (SLEEPS, 0));
         assert_eq!((w.woken(), w.is_polling(D1, 0)), (vec![], true));
+        assert_eq!((w.unmask(D1, q), w.delivered()), (0, vec![(D1, 0)]));
+        assert_eq!((w.woken(), w.is_polling(D1, 0)), (vec![(D1, 0)], false));
     }),
     case("PO-11", "unless several are polled (Q8)", || {
         let (w, [(_, p), (other, _), (_, q)]) = masked();
