@@ -126,7 +126,7 @@ pub const CASES: &[Case] = &[
         let w = World::new();
         w.quiet();
         let far = port(w.au(D2, SELF, D1));
-        let rounds = rounds(20_000, 1_000_000);
+        let rounds = rounds(20_000, 200_000);
         let stop = Stop::default();
         thread::scope(|scope| {
             let _end = stop.at_end();

@@ -89,7 +89,7 @@ pub const CASES: &[Case] = &[
         assert_eq!(w.poll(D1, 0, &[5], 0), SLEEPS);
     }),
     case("EA-13", "a raise that races it is not lost", || {
-        for round in 0..rounds(1_000, 50_000) {
+        for round in 0..rounds(1_000, 20_000) {
             let w = Fifo::new(0);
             let channels: [_; 3] = w.channels(1, 4);
             thread::scope(|scope| {

@@ -56,7 +56,7 @@ pub const CASES: &[Case] = &[
                     w.raise_virq(D1, 0, TIMER);
                 }
             });
-            for _ in 0..rounds(20_000, 1_000_000) {
+            for _ in 0..rounds(20_000, 200_000) {
                 assert_eq!((w.bind_virq(D1, TIMER, 0), w.close(D1, 1)), (1, 0));
                 // The number is an IPI's now, to which nobody sends.
                 assert_eq!((w.bind_ipi(D1, 0), w.pending(D1, 1), w.close(D1, 1)), (1, false, 0));
