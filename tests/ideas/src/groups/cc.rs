@@ -121,7 +121,7 @@ pub const CASES: &[Case] = &[
             let w = Fifo::new(1);
             w.quiet();
             let channels: [_; 2] = w.channels(0, 7);
-            let rounds = rounds(200, 5_000);
+            let rounds = rounds(200, 2_000);
             let cross = |me: u16, other: u16| {
                 for _ in 0..rounds {
                     let far = w.au(D0, other, me);
