@@ -13,6 +13,7 @@ use crate::channel::{Channel, Consumer};
 use crate::domain::Domain;
 use crate::dump::Link;
 use crate::engine::Engine;
+use crate::fifo::Fifo;
 use crate::hooks::{Hooks, Observed, Upcall};
 
 /// What a raise or an unmask changed.
@@ -100,6 +101,41 @@ impl<P: Page> Domain<P> {
         let vcpu = self.channels.get(port).map(Channel::vcpu)?;
         let uncovered = bits.clear_mask(port) && bits.is_pending(port);
         (uncovered && self.announce(port, vcpu, guard)).then_some(vcpu)
+    }
+
+    /// Tells the port's vCPU of an event that is pending, as if nobody had been told of it. Only marks: the upcall is
+    /// delivered by [`Domain::waiting_upcall`].
+    pub fn announce_again(&self, port: Port, guard: &Guard<'_>) {
+        let told = match self.fifo.load(guard) {
+            Some(fifo) => fifo.announce(port, &self.channels),
+            None => self.announce_bit_again(port, guard),
+        };
+        told.inspect(|&vcpu| {
+            self.mark_upcall(vcpu, guard);
+        });
+    }
+
+    fn announce_bit_again(&self, port: Port, guard: &Guard<'_>) -> Option<VcpuId> {
+        let bits = self.bits(guard)?;
+        let vcpu = self.channels.get(port).map(Channel::vcpu)?;
+        let waits = bits.is_pending(port) && !bits.is_masked(port);
+        waits.then(|| self.announce(port, vcpu, guard))?;
+        Some(vcpu)
+    }
+
+    /// Marks the upcalls of vCPUs that have something on a FIFO queue.
+    pub fn mark_ready_vcpus(&self, guard: &Guard<'_>) {
+        let ready = self.fifo.load(guard).into_iter().flat_map(Fifo::ready);
+        ready.for_each(|vcpu| {
+            self.mark_upcall(vcpu, guard);
+        });
+    }
+
+    /// The upcall of a vCPU whose byte is set, to be delivered once more.
+    pub fn waiting_upcall(&self, vcpu: VcpuId, guard: &Guard<'_>) -> Effect {
+        let (pending, _) = self.upcall_state(vcpu, guard);
+        let edge = Edge { fresh: false, upcall: pending.then_some(vcpu) };
+        self.effect(Port(0), false, edge, false)
     }
 
     /// Takes back an event that was not consumed. In the FIFO ABI the port stays on its queue: only the guest can

@@ -71,9 +71,13 @@
 //! A domain begins with the two-level ABI. The first [`Engine::init_control`] switches it to FIFO, for which
 //! the embedder gives pages of the guest's memory ([`Hooks::pin`]); a reset brings it back.
 //!
+//! # Saved state
+//!
+//! What the engine knows of a domain, or of all, as plain data: see [`state`].
+//!
 //! # Not here yet
 //!
-//! vcpu_info outside shared_info, timers, and saved state.
+//! vcpu_info outside shared_info, and timers.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -101,6 +105,7 @@ mod ports;
 mod quarantine;
 mod raw;
 mod send;
+pub mod state;
 mod table;
 pub mod test_utils;
 mod two_level;
@@ -120,3 +125,4 @@ pub use memory::{Fault, GuestMemory};
 pub use ops::{PortStatus, ResetOutcome};
 pub use poll::PollOutcome;
 pub use raw::Outcome;
+pub use state::{DomainState, MachineState, RestoreError};

@@ -22,12 +22,13 @@
 //! port is removed as tail. A tail that is not 0 thus always names a port whose last queue this is.
 
 mod queue;
+mod state;
 mod word;
 
 use alloc::boxed::Box;
 
 use evtchn_abi::fifo::{MAX_ARRAY_PAGES, WORDS_PER_PAGE, word_place};
-use evtchn_abi::{EventWord, Port, VcpuId};
+use evtchn_abi::{EventWord, Gfn, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::{Relaxed, SeqCst};
 use evtchn_sync::atomic::{AtomicU32, fence};
 use evtchn_sync::{Once, Page, fence_after_rmw};
@@ -47,10 +48,17 @@ pub(crate) struct Pushed {
     pub ready: Option<VcpuId>,
 }
 
+/// A page of the event array, and the frame that it is.
+#[derive(Debug)]
+struct ArrayPage<P> {
+    page: P,
+    gfn: Gfn,
+}
+
 /// A domain's event array and queues. Readers use it; what is added to it is added under the event lock.
 #[derive(Debug)]
 pub(crate) struct Fifo<P> {
-    array: [Once<P>; MAX_ARRAY_PAGES as usize],
+    array: [Once<ArrayPage<P>>; MAX_ARRAY_PAGES as usize],
     pages: AtomicU32,
     vcpus: Box<[VcpuQueues<P>]>,
 }
@@ -79,18 +87,18 @@ impl<P> Fifo<P> {
 }
 
 impl<P: Page> Fifo<P> {
-    /// Gives a vCPU that has none its control block, `offset` bytes into `page`.
-    pub fn set_control(&self, vcpu: VcpuId, page: P, offset: usize) {
+    /// Gives a vCPU that has none its control block, `offset` bytes into `page`, which is frame `gfn`.
+    pub fn set_control(&self, vcpu: VcpuId, page: P, gfn: Gfn, offset: usize) {
         if let Some(queues) = self.queues_of(vcpu) {
-            let _ = queues.control.set(Control::new(page, offset));
+            let _ = queues.control.set(Control::new(page, gfn, offset));
         }
     }
 
     /// Adds a page to the array, for which there is room; the ports whose words it holds.
-    pub fn add_page(&self, page: P) -> core::ops::Range<u32> {
+    pub fn add_page(&self, page: P, gfn: Gfn) -> core::ops::Range<u32> {
         let pages = self.pages.load(Relaxed);
         if let Some(slot) = self.array.get(pages as usize) {
-            let _ = slot.set(page);
+            let _ = slot.set(ArrayPage { page, gfn });
         }
         self.pages.store(pages + 1, Relaxed);
         // The page, then a look at the kept events: pairs with the fence in `keep`.
@@ -206,7 +214,7 @@ impl<P: Page> Fifo<P> {
     #[inline]
     fn word(&self, port: Port) -> Option<Word<'_, P>> {
         let (page, offset) = word_place(port)?;
-        Word::new(self.array.get(page)?.get()?, offset)
+        Word::new(&self.array.get(page)?.get()?.page, offset)
     }
 }
 
