@@ -61,7 +61,8 @@
 //! # Versions
 //!
 //! [`VERSION`] counts the layouts. With the feature `serde` the states can be stored, by any format: each begins with
-//! its version, and every version ever released can be loaded; a newer one is refused by name. A program that adds a field:
+//! its version, and every version ever released can be loaded; a newer one is refused by name. (In a format with field
+//! names the version must stay before the state.) A program that adds a field:
 //!
 //! * counts [`VERSION`] up, copies the structure as it was into a module `v1` (`v2`, ...) and writes a `From` that fills the new
 //!   field with what older engines meant by not having it. Formats without field names (postcard) need this.

@@ -75,7 +75,8 @@ impl<'de, T: Versioned> Visitor<'de> for Loader<T> {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<T, A::Error> {
         let key = |fields: &mut A, wanted| match fields.next_key::<Field>()? {
             Some(Field(found)) if found == wanted => Ok(()),
-            _ => Err(A::Error::missing_field(wanted)),
+            Some(_) => Err(A::Error::custom("the version must come before the state, and nothing else")),
+            None => Err(A::Error::missing_field(wanted)),
         };
         key(&mut fields, FIELDS[0])?;
         let version = fields.next_value()?;

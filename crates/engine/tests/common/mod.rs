@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod fifo;
+pub mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
