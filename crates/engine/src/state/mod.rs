@@ -30,11 +30,12 @@
 //!
 //! # In which order
 //!
-//! 1. The domain's vCPUs stop. 2. [`Engine::save_domain`](crate::Engine::save_domain) or [`Engine::save`](crate::Engine::save).
-//! 3. The memory is copied. From 1 to 3 other domains and the embedder may go on sending to it, but nobody else may operate
-//! on its ports.
+//! 1. The domain's vCPUs stop.
+//! 2. [`Engine::save_domain`](crate::Engine::save_domain) or [`Engine::save`](crate::Engine::save).
+//! 3. The memory is copied.
 //!
-//! At the other end: 1. The memory is filled. 2. The state is restored. 3. The vCPUs run.
+//! From 1 to 3 other domains and the embedder may go on sending to it, but nobody else may operate on its ports. At the
+//! other end: the memory is filled, the state restored, and then the vCPUs run.
 //!
 //! What was sent before the state was saved is not lost, and neither is what was sent before the copy began, but for FIFO ports that
 //! have no event word yet: those are kept by the engine alone, and belong to the state. A send that runs

@@ -73,6 +73,14 @@ impl TestEnv {
         self.calls();
     }
 
+    /// Goes on with an engine that was restored from what this one has saved.
+    pub fn restored(&mut self) {
+        let state = self.engine.save().unwrap();
+        let engine = Engine::with_level(self.engine.hooks().successor(), self.engine.level());
+        engine.restore(&state, |id| Some(self.page(id).clone())).unwrap();
+        self.engine = engine;
+    }
+
     pub fn calls(&self) -> Vec<Call> {
         self.engine.hooks().take()
     }
