@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, paths, test};
+use crate::{cargo, fuzz, paths, test};
 
 /// A check that is one cargo command.
 struct Step {
@@ -16,11 +16,14 @@ struct Step {
     command: fn() -> Command,
 }
 
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 7] = [
     Step { name: "format", needs: Some("fmt"), command: format },
     Step { name: "lints", needs: Some("clippy"), command: lints },
     Step { name: "documentation", needs: None, command: documentation },
     Step { name: "models", needs: None, command: models },
+    Step { name: "fuzz: hypercalls", needs: None, command: || fuzz::bounded_command("hypercalls", 4) },
+    Step { name: "fuzz: pages", needs: None, command: || fuzz::bounded_command("pages", 4) },
+    Step { name: "fuzz: snapshots", needs: None, command: || fuzz::bounded_command("snapshots", 4) },
 ];
 
 /// Runs all steps, then the tests, whose closing lines come last; a failed step does not keep the others from running.

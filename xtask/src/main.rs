@@ -6,6 +6,7 @@ mod cargo;
 mod ci;
 mod device_diff;
 mod fetch;
+mod fuzz;
 mod paths;
 mod replay;
 mod test;
@@ -34,6 +35,7 @@ enum Task {
     Replay(replay::Args),
     DeviceDiff(device_diff::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fetch(args) => fetch::run(&args).map(drop)?,
         Task::Test(args) => test::run(&args)?,
         Task::Ci => ci::run()?,
+        Task::Fuzz(args) => fuzz::run(&args)?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),
