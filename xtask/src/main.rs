@@ -6,6 +6,7 @@ mod cargo;
 mod ci;
 mod device_diff;
 mod fetch;
+mod fuzz;
 mod link;
 mod models;
 mod paths;
@@ -40,6 +41,7 @@ enum Task {
     Replay(replay::Args),
     DeviceDiff(device_diff::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Ci => ci::run()?,
         Task::Link => link::run()?,
         Task::Models(args) => models::run(args)?,
+        Task::Fuzz(args) => fuzz::run(&args)?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),

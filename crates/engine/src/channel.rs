@@ -350,6 +350,11 @@ impl Channel {
         self.last.fetch_or(SAVED, Ordering::SeqCst);
     }
 
+    /// Is an event kept?
+    pub fn is_saved(&self) -> bool {
+        self.last.load(Ordering::SeqCst) & SAVED != 0
+    }
+
     /// Takes a kept event away; whether there was one.
     pub fn take_saved(&self) -> bool {
         self.last.fetch_and(!SAVED, Ordering::SeqCst) & SAVED != 0

@@ -13,6 +13,7 @@ use crate::channel::Consumer;
 use crate::domain::Domain;
 use crate::dump::Link;
 use crate::engine::Engine;
+use crate::fifo::Fifo;
 use crate::hooks::{Hooks, Observed, Upcall};
 use crate::sink::Sunk;
 
@@ -118,6 +119,33 @@ impl<P: Page> Domain<P> {
             None => self.unmask_bit(port, guard),
         };
         self.effect(port, false, Edge { fresh: false, upcall }, false)
+    }
+
+    /// Tells the port's vCPU of an event that is pending, as if nobody had been told of it. Only marks: the upcall is
+    /// delivered by [`Domain::waiting_upcall`].
+    pub fn announce_again(&self, port: Port, guard: &Guard<'_>) {
+        let told = match self.fifo.load(guard) {
+            Some(fifo) => fifo.announce(port, &self.channels),
+            None => self.announce_bit_again(port, guard),
+        };
+        told.inspect(|&vcpu| {
+            self.mark_upcall(vcpu, guard);
+        });
+    }
+
+    /// Marks the upcalls of vCPUs that have something on a FIFO queue.
+    pub fn mark_ready_vcpus(&self, guard: &Guard<'_>) {
+        let ready = self.fifo.load(guard).into_iter().flat_map(Fifo::ready);
+        ready.for_each(|vcpu| {
+            self.mark_upcall(vcpu, guard);
+        });
+    }
+
+    /// The upcall of a vCPU whose byte is set, to be delivered once more.
+    pub fn waiting_upcall(&self, vcpu: VcpuId, guard: &Guard<'_>) -> Effect {
+        let (pending, _) = self.upcall_state(vcpu, guard);
+        let edge = Edge { fresh: false, upcall: pending.then_some(vcpu) };
+        self.effect(Port(0), false, edge, false)
     }
 
     /// Takes back an event that was not consumed. In the FIFO ABI the port stays on its queue: only the guest can

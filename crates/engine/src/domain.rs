@@ -74,10 +74,13 @@ impl<P> Vcpu<P> {
     }
 }
 
+/// The PIRQ's line may be shared, as its guest said.
+const SHARES: u32 = 1 << 31;
+
 /// The port in an entry of a VIRQ or PIRQ table, or the suspend port; 0 is none.
 fn port_in(entry: &AtomicU32) -> Option<Port> {
     // Acquire pairs with the release of whoever sets the entry.
-    let port = entry.load(Ordering::Acquire);
+    let port = entry.load(Ordering::Acquire) & !SHARES;
     (port != 0).then_some(Port(port))
 }
 
@@ -212,10 +215,17 @@ impl<P> Domain<P> {
         Ok(())
     }
 
-    /// Sets a PIRQ's port, 0 for none. Under the event lock.
-    pub fn set_pirq(&self, pirq: Pirq, port: Port) {
+    /// Did the guest agree to share the PIRQ's line?
+    pub fn pirq_shares(&self, pirq: Pirq) -> bool {
+        let entry = self.pirqs.get().and_then(|pirqs| pirqs.get(pirq.0 as usize));
+        entry.is_some_and(|entry| entry.load(Ordering::Relaxed) & SHARES != 0)
+    }
+
+    /// Sets a PIRQ's port, 0 for none, and whether its line may be shared. Under the event lock.
+    pub fn set_pirq(&self, pirq: Pirq, port: Port, shares: bool) {
         if let Some(entry) = self.pirqs.get().and_then(|pirqs| pirqs.get(pirq.0 as usize)) {
-            entry.store(port.0, Ordering::Release); // as in `set_virq`
+            let shares = if shares { SHARES } else { 0 };
+            entry.store(port.0 | shares, Ordering::Release); // as in `set_virq`
         }
     }
 

@@ -132,6 +132,11 @@ impl Handlers {
         self.assigned.get(virq.0 as usize).and_then(domain_in)
     }
 
+    /// The domain that handles what no other was made the handler of.
+    pub fn hardware(&self) -> Option<DomId> {
+        domain_in(&self.hardware)
+    }
+
     /// Makes a domain its handler.
     pub fn assign(&self, virq: Virq, domain: DomId) {
         if let Some(entry) = self.assigned.get(virq.0 as usize) {

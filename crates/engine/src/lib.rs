@@ -87,9 +87,9 @@
 //! A domain begins with the two-level ABI. The first [`Engine::init_control`] switches it to FIFO, for which
 //! the embedder gives pages of the guest's memory ([`Hooks::pin`]); a reset brings it back.
 //!
-//! # Not here yet
+//! # Saved state
 //!
-//! Saved state.
+//! What the engine knows of a domain, or of all, as plain data: see [`state`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -122,6 +122,7 @@ mod quarantine;
 mod raw;
 mod send;
 mod sink;
+pub mod state;
 mod suspend;
 mod table;
 mod teardown;
@@ -150,5 +151,6 @@ pub use pirq::PirqStatus;
 pub use policy::{Denied, Party, Policy, XenPolicy};
 pub use poll::PollOutcome;
 pub use raw::Outcome;
+pub use state::{DomainState, MachineState, RestoreError};
 pub use teardown::TeardownOutcome;
 pub use vcpu_info::VcpuInfoPlace;

@@ -117,6 +117,12 @@ impl Ports {
         Ok(())
     }
 
+    /// Takes this port, which is free; its record exists.
+    pub fn claim(&mut self, port: Port) {
+        self.take(port);
+        self.active += 1;
+    }
+
     /// Withdraws port 0 for ever. Not counted as in use.
     pub fn reserve_zero(&mut self) {
         self.take(Port(0));

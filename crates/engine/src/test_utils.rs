@@ -52,6 +52,12 @@ impl Recorder {
         self.frames.lock().entry((domain, gfn)).or_insert_with(page).clone()
     }
 
+    /// A new recorder, of the same memory: for a machine that is saved and restored.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        Self { calls: Mutex::default(), frames: Mutex::new(self.frames.lock().clone()) }
+    }
+
     fn push(&self, call: Call) {
         self.calls.lock().push(call);
     }

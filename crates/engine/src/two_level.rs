@@ -26,6 +26,7 @@ use evtchn_sync::atomic::Ordering::SeqCst;
 use evtchn_sync::atomic::{AtomicU32, AtomicU64};
 use evtchn_sync::{Guard, Page, fence_after_rmw};
 
+use crate::channel::Channel;
 use crate::config::Width;
 use crate::deliver::Edge;
 use crate::domain::Domain;
@@ -181,6 +182,13 @@ impl<P: Page> Domain<P> {
         let info = self.vcpu_info(vcpu, guard)?;
         let selected = !info.is_selected(word) && info.select(word) == Some(false);
         (selected && info.mark_upcall()).then_some(vcpu)
+    }
+
+    /// Sets the selector bit of a port that is pending and not masked, as if nobody had done it. Returns its vCPU.
+    pub fn announce_bit_again(&self, port: Port, guard: &Guard<'_>) -> Option<VcpuId> {
+        let waits = self.is_bit_pending(port, guard) && !self.is_bit_masked(port, guard);
+        waits.then(|| by_width!(self.announce(port, guard)))?;
+        self.channels.get(port).map(Channel::vcpu)
     }
 
     /// Takes back an event that was not consumed.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Random programs with the FIFO ABI against a plain model in which a queue is a list.
+//! Random programs with the FIFO ABI, and a guest that writes into its words, against a plain model in which a queue is a
+//! list. The engine is saved and restored on the way.
 #![allow(missing_docs)]
 
 mod common;
@@ -9,7 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use common::fifo::FifoEnv;
 use common::{D1, D2};
-use evtchn_abi::fifo::{LINKED, MASKED, PENDING};
+use evtchn_abi::fifo::{BUSY, LINKED, MASKED, PENDING};
 use evtchn_abi::{Port, VcpuId};
 use evtchn_engine::DomainConfig;
 use proptest::prelude::*;
@@ -28,6 +29,11 @@ enum Step {
     /// The guest sets or clears bits of a word as it likes, except LINKED, LINK and BUSY.
     Set(usize, u32),
     Clear(usize, u32),
+    /// The guest changes the unused bits of a word, and all of one that no port has.
+    Scribble(usize, u32),
+    Garbage(u32, u32),
+    /// The engine is saved, and another one restored.
+    Restore,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -42,6 +48,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0..3u32).prop_map(Step::Consume),
         2 => (channel(), bits()).prop_map(|(c, b)| Step::Set(c, b)),
         2 => (channel(), bits()).prop_map(|(c, b)| Step::Clear(c, b)),
+        1 => (channel(), 0..0x800u32).prop_map(|(c, b)| Step::Scribble(c, b << 17)),
+        1 => (40..60u32, any::<u32>()).prop_map(|(p, b)| Step::Garbage(p, b & !BUSY)),
+        2 => Just(Step::Restore),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -69,6 +78,18 @@ impl Model {
             let queue = self.queues.entry((vcpu, priority)).or_default();
             self.upcalls[vcpu as usize] |= queue.is_empty();
             queue.push_back(port);
+        }
+    }
+
+    /// Whoever is pending and not masked is put on a queue, and who has something on a queue is told.
+    fn restore(&mut self) {
+        for port in self.open.clone().into_keys() {
+            if *self.word(port) & MASKED == 0 {
+                self.link(port);
+            }
+        }
+        for (&(vcpu, _), queue) in &self.queues {
+            self.upcalls[vcpu as usize] |= !queue.is_empty();
         }
     }
 
@@ -107,7 +128,11 @@ impl Model {
 /// A channel from domain 2: its port there, and domain 1's while that is open.
 type Channel = (Port, Option<Port>);
 
-fn run(fifo: &FifoEnv, model: &mut Model, channels: &mut [Channel], step: Step) {
+fn run(fifo: &mut FifoEnv, model: &mut Model, channels: &mut [Channel], step: Step) {
+    if matches!(step, Step::Restore) {
+        fifo.env.restored();
+        return model.restore();
+    }
     let engine = &fifo.env.engine;
     match step {
         Step::Send(index) => {
@@ -145,6 +170,14 @@ fn run(fifo: &FifoEnv, model: &mut Model, channels: &mut [Channel], step: Step) 
             assert_eq!(engine.set_priority(D1, port, priority), Ok(()));
             model.open.entry(port).and_modify(|target| target.1 = priority);
         }),
+        Step::Scribble(index, bits) => on_open(channels[index], |port| {
+            fifo.guest.cell(port).fetch_xor(bits, SeqCst);
+        }),
+        Step::Garbage(port, word) => {
+            fifo.guest.set_word(Port(port), word);
+            *model.word(Port(port)) = word & (PENDING | MASKED | LINKED);
+        }
+        Step::Restore => {}
         Step::Set(index, bits) => on_open(channels[index], |port| {
             fifo.guest.cell(port).fetch_or(bits, SeqCst);
             *model.word(port) |= bits;
@@ -163,7 +196,7 @@ fn on_open(channel: Channel, act: impl FnOnce(Port)) {
 }
 
 fn compare(fifo: &FifoEnv, model: &mut Model) {
-    for port in (1..20).map(Port) {
+    for port in (1..60).map(Port) {
         let flags = fifo.guest.word(port).0 & (PENDING | MASKED | LINKED);
         assert_eq!(flags, *model.word(port), "word of {port}");
     }
@@ -177,19 +210,19 @@ proptest! {
 
     #[test]
     fn the_queues_agree_with_lists(steps in steps()) {
-        let fifo = FifoEnv::with(DomainConfig::guest(3), 1);
+        let mut fifo = FifoEnv::with(DomainConfig::guest(3), 1);
         let mut model = Model::default();
         let mut channels = [(); CHANNELS].map(|()| {
             let send = fifo.env.engine.alloc_unbound(D2, evtchn_abi::DomId::SELF, D1).unwrap();
             (send, None)
         });
-        (0..CHANNELS).for_each(|index| run(&fifo, &mut model, &mut channels, Step::CloseOrBind(index)));
+        (0..CHANNELS).for_each(|index| run(&mut fifo, &mut model, &mut channels, Step::CloseOrBind(index)));
         for step in steps {
-            run(&fifo, &mut model, &mut channels, step);
+            run(&mut fifo, &mut model, &mut channels, step);
             compare(&fifo, &mut model);
         }
         // In the end every queue is what the model says, down to the last port.
-        (0..3).for_each(|vcpu| run(&fifo, &mut model, &mut channels, Step::Consume(vcpu)));
+        (0..3).for_each(|vcpu| run(&mut fifo, &mut model, &mut channels, Step::Consume(vcpu)));
         compare(&fifo, &mut model);
     }
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Random programs against a plain model: the same answer at every step, and the books balance.
+//! Random programs, with guests that write what they like, against a plain model: the same answer and the same bits at
+//! every step, and the books balance. The engine is saved and restored on the way.
+//!
+//! All ports are in the first word, so a vCPU has one selector bit.
 #![allow(missing_docs)]
 
 mod common;
@@ -26,6 +29,12 @@ enum Step {
     Mask(DomId, Port),
     Unmask(DomId, Port),
     Reset(DomId),
+    /// The guest writes a pending bit, a selector, an upcall byte.
+    Pend(DomId, Port, bool),
+    Select(DomId, VcpuId, bool),
+    Upcall(DomId, VcpuId, bool),
+    /// The engine is saved, and another one restored.
+    Restore,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -44,6 +53,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (dom(), port()).prop_map(|(c, p)| Step::Mask(c, p)),
         2 => (dom(), port()).prop_map(|(c, p)| Step::Unmask(c, p)),
         1 => dom().prop_map(Step::Reset),
+        2 => (dom(), port(), any::<bool>()).prop_map(|(c, p, b)| Step::Pend(c, p, b)),
+        1 => (dom(), vcpu(), any::<bool>()).prop_map(|(c, v, b)| Step::Select(c, v, b)),
+        2 => (dom(), vcpu(), any::<bool>()).prop_map(|(c, v, b)| Step::Upcall(c, v, b)),
+        2 => Just(Step::Restore),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -61,6 +74,8 @@ struct Model {
     open: BTreeMap<(DomId, Port), End>,
     pending: BTreeMap<(DomId, Port), bool>,
     masked: BTreeMap<(DomId, Port), bool>,
+    selected: BTreeMap<(DomId, VcpuId), bool>,
+    upcall: BTreeMap<(DomId, VcpuId), bool>,
 }
 
 type Answer = Result<Port, OpError>;
@@ -89,7 +104,35 @@ impl Model {
     }
 
     fn raise(&mut self, dom: DomId, port: Port) {
-        self.pending.insert((dom, port), true);
+        let fresh = self.pending.insert((dom, port), true) != Some(true);
+        if fresh && !self.is_masked(dom, port) {
+            self.announce(dom, port);
+        }
+    }
+
+    fn is_masked(&self, dom: DomId, port: Port) -> bool {
+        self.masked.get(&(dom, port)) == Some(&true)
+    }
+
+    fn is_pending(&self, dom: DomId, port: Port) -> bool {
+        self.pending.get(&(dom, port)) == Some(&true)
+    }
+
+    fn announce(&mut self, dom: DomId, port: Port) {
+        let vcpu = self.open[&(dom, port)].vcpu;
+        if self.selected.insert((dom, vcpu), true) != Some(true) {
+            self.upcall.insert((dom, vcpu), true);
+        }
+    }
+
+    /// Whoever is pending and not masked is announced once more, to whoever was told before.
+    fn restore(&mut self) {
+        for ((dom, port), end) in self.open.clone() {
+            if self.is_pending(dom, port) && !self.is_masked(dom, port) {
+                self.selected.insert((dom, end.vcpu), true);
+                self.upcall.insert((dom, end.vcpu), true);
+            }
+        }
     }
 
     fn close(&mut self, dom: DomId, port: Port) -> Answer {
@@ -176,10 +219,29 @@ impl Model {
                 Err(OpError::NoPort) => Err(OpError::NoPort),
                 Err(_) => Ok(Port(0)),
                 Ok(_) => {
-                    self.masked.insert((caller, port), false);
+                    let uncovered = self.masked.insert((caller, port), false) == Some(true);
+                    if uncovered && self.is_pending(caller, port) {
+                        self.announce(caller, port);
+                    }
                     Ok(Port(0))
                 }
             },
+            Step::Pend(caller, port, on) => {
+                self.pending.insert((caller, port), on);
+                Ok(Port(0))
+            }
+            Step::Select(caller, vcpu, on) => {
+                self.selected.insert((caller, vcpu), on);
+                Ok(Port(0))
+            }
+            Step::Upcall(caller, vcpu, on) => {
+                self.upcall.insert((caller, vcpu), on);
+                Ok(Port(0))
+            }
+            Step::Restore => {
+                self.restore();
+                Ok(Port(0))
+            }
             Step::Reset(caller) => {
                 for port in (1..=LIMIT).map(Port) {
                     let _ = self.close(caller, port);
@@ -194,7 +256,7 @@ fn vcpu_exists(vcpu: VcpuId) -> Result<(), OpError> {
     if vcpu.0 < 4 { Ok(()) } else { Err(OpError::NoVcpu) }
 }
 
-fn run(env: &TestEnv, step: Step) -> Answer {
+fn run(env: &mut TestEnv, step: Step) -> Answer {
     let done = |result: Result<(), OpError>| result.map(|()| Port(0));
     match step {
         Step::Alloc(caller, dom, remote) => env.engine.alloc_unbound(caller, dom, remote),
@@ -207,6 +269,22 @@ fn run(env: &TestEnv, step: Step) -> Answer {
         Step::Unmask(caller, port) => done(env.engine.unmask(caller, port)),
         Step::Mask(caller, port) => {
             env.set_mask(caller, port, true);
+            Ok(Port(0))
+        }
+        Step::Pend(caller, port, on) => {
+            env.set_pending(caller, port, on);
+            Ok(Port(0))
+        }
+        Step::Select(caller, vcpu, on) => {
+            env.set_selector(caller, vcpu.0, Port(0), on);
+            Ok(Port(0))
+        }
+        Step::Upcall(caller, vcpu, on) => {
+            env.set_upcall(caller, vcpu.0, on.into());
+            Ok(Port(0))
+        }
+        Step::Restore => {
+            env.restored();
             Ok(Port(0))
         }
         Step::Reset(caller) => {
@@ -226,6 +304,11 @@ fn compare(env: &TestEnv, model: &Model) {
         let flag = |map: &BTreeMap<_, _>| map.get(&(dom, port)).copied().unwrap_or(false);
         assert_eq!(bits, (flag(&model.pending), flag(&model.masked)), "bits of {dom}:{port}");
     }
+    for (dom, vcpu) in [D0, D1, D2].into_iter().flat_map(|dom| (0..4).map(move |v| (dom, VcpuId(v)))) {
+        let told = (env.selected(dom, vcpu.0, Port(0)), env.upcall(dom, vcpu.0));
+        let flag = |map: &BTreeMap<_, _>| map.get(&(dom, vcpu)).copied().unwrap_or(false);
+        assert_eq!(told, (flag(&model.selected), flag(&model.upcall)), "vCPU {vcpu} of {dom}");
+    }
     env.engine.validate().unwrap();
 }
 
@@ -235,7 +318,7 @@ proptest! {
     #[test]
     fn the_engine_agrees_with_the_model(steps in steps()) {
         let config = DomainConfig { max_port: Some(LIMIT), ..DomainConfig::guest(4) };
-        let env = TestEnv::with(Level::Current, config.clone());
+        let mut env = TestEnv::with(Level::Current, config.clone());
         // All three with the same low limit, so that running full is common.
         for (id, privileged) in [(D0, true), (D2, false)] {
             let page = env.engine.destroy_domain(id).unwrap();
@@ -245,7 +328,7 @@ proptest! {
         }
         let mut model = Model::default();
         for step in steps {
-            prop_assert_eq!(run(&env, step), model.apply(step), "{:?}", step);
+            prop_assert_eq!(run(&mut env, step), model.apply(step), "{:?}", step);
             compare(&env, &model);
         }
     }

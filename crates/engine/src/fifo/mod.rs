@@ -22,12 +22,13 @@
 //! port is removed as tail. A tail that is not 0 thus always names a port whose last queue this is.
 
 mod queue;
+mod state;
 mod word;
 
 use alloc::boxed::Box;
 
 use evtchn_abi::fifo::{MAX_ARRAY_PAGES, WORDS_PER_PAGE, word_place};
-use evtchn_abi::{EventWord, Port, VcpuId};
+use evtchn_abi::{EventWord, Gfn, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::{Relaxed, SeqCst};
 use evtchn_sync::atomic::{AtomicU32, fence};
 use evtchn_sync::{Once, Page, fence_after_rmw};
@@ -54,10 +55,17 @@ pub(crate) struct Pushed {
     pub ready: Option<VcpuId>,
 }
 
+/// A page of the event array, and the frame that it is.
+#[derive(Debug)]
+struct ArrayPage<P> {
+    page: P,
+    gfn: Gfn,
+}
+
 /// A domain's event array and queues. Readers use it; what is added to it is added under the event lock.
 #[derive(Debug)]
 pub(crate) struct Fifo<P> {
-    array: [Once<P>; MAX_PAGES as usize],
+    array: [Once<ArrayPage<P>>; MAX_PAGES as usize],
     pages: AtomicU32,
     vcpus: Box<[VcpuQueues<P>]>,
 }
@@ -86,18 +94,18 @@ impl<P> Fifo<P> {
 }
 
 impl<P: Page> Fifo<P> {
-    /// Gives a vCPU that has none its control block, `offset` bytes into `page`.
-    pub fn set_control(&self, vcpu: VcpuId, page: P, offset: usize) {
+    /// Gives a vCPU that has none its control block, `offset` bytes into `page`, which is frame `gfn`.
+    pub fn set_control(&self, vcpu: VcpuId, page: P, gfn: Gfn, offset: usize) {
         if let Some(queues) = self.queues_of(vcpu) {
-            let _ = queues.control.set(Control::new(page, offset));
+            let _ = queues.control.set(Control::new(page, gfn, offset));
         }
     }
 
     /// Adds a page to the array, for which there is room; the ports whose words it holds.
-    pub fn add_page(&self, page: P) -> core::ops::Range<u32> {
+    pub fn add_page(&self, page: P, gfn: Gfn) -> core::ops::Range<u32> {
         let pages = self.pages.load(Relaxed);
         if let Some(slot) = self.array.get(pages as usize) {
-            let _ = slot.set(page);
+            let _ = slot.set(ArrayPage { page, gfn });
         }
         self.pages.store(pages + 1, Relaxed);
         // The page, then a look at the kept events: pairs with the fence in `keep`.
@@ -176,13 +184,12 @@ impl<P: Page> Fifo<P> {
         channel: &Channel,
         target: QueueId,
     ) -> Option<VcpuId> {
-        let linkable = |word: EventWord| word.is_pending() && !word.is_linked() && !word.is_masked();
-        if !linkable(word.load()) {
+        if !is_to_be_linked(word.load()) {
             return None;
         }
         // The second look keeps ports off the queues that have no business there: if the guest has consumed the event
         // it was another sender that linked it; if it has masked the port, its unmask will. Setting LINKED decides.
-        let set = || linkable(word.load()) && word.set_linked();
+        let set = || is_to_be_linked(word.load()) && word.set_linked();
         self.link(port, queues, channel, target, set).flatten()
     }
 
@@ -261,11 +268,16 @@ impl<P: Page> Fifo<P> {
     #[inline]
     fn word(&self, port: Port) -> Option<Word<'_, P>> {
         let (page, offset) = word_place(port)?;
-        Word::new(self.array.get(page)?.get()?, offset)
+        Word::new(&self.array.get(page)?.get()?.page, offset)
     }
 }
 
-/// PENDING alone is not enough: a port that is pending, and neither linked nor masked, is to be linked by whoever sees it.
+/// Whoever sees a port pending, and neither linked nor masked, links it.
+fn is_to_be_linked(word: EventWord) -> bool {
+    word.is_pending() && !word.is_linked() && !word.is_masked()
+}
+
+/// Would a raise change nothing? PENDING alone is not enough.
 fn is_raised(word: EventWord) -> bool {
     word.is_pending() && (word.is_linked() || word.is_masked())
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A vCPU's control block and its sixteen queues.
 
-use evtchn_abi::Port;
 use evtchn_abi::fifo::{ControlBlock, MAX_QUEUES, Priority};
+use evtchn_abi::{Gfn, Port};
 use evtchn_sync::atomic::Ordering::SeqCst;
 use evtchn_sync::{Mutex, MutexGuard, Once, Page};
 
@@ -20,7 +20,9 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 pub(crate) struct Control<P> {
     page: P,
-    offset: usize,
+    /// The frame that the page is.
+    pub gfn: Gfn,
+    pub offset: usize,
 }
 
 impl Queue {
@@ -33,8 +35,8 @@ impl Queue {
 }
 
 impl<P: Page> Control<P> {
-    pub fn new(page: P, offset: usize) -> Self {
-        Self { page, offset }
+    pub fn new(page: P, gfn: Gfn, offset: usize) -> Self {
+        Self { page, gfn, offset }
     }
 
     /// Makes `port` the first of the queue. The guest looks here when READY says so, or when it has come
@@ -57,6 +59,11 @@ impl<P: Page> Control<P> {
             self.page.wrote(self.offset + ControlBlock::READY);
         }
         edge
+    }
+
+    /// Is a READY bit set?
+    pub fn is_ready(&self) -> bool {
+        self.page.u32(self.offset + ControlBlock::READY).is_some_and(|ready| ready.load(SeqCst) != 0)
     }
 }
 

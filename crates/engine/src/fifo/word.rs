@@ -41,8 +41,8 @@ impl<'a, P: Page> Word<'a, P> {
         changed
     }
 
-    /// Clears a bit.
-    fn clear(&self, bit: u32) {
+    /// Clears bits.
+    pub fn clear(&self, bit: u32) {
         self.bits.fetch_and(!bit, SeqCst);
         self.page.wrote(self.offset);
     }

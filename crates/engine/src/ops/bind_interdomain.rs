@@ -92,7 +92,7 @@ impl<H: Hooks> Engine<H> {
 }
 
 /// The remote record, if it waits for `caller`.
-fn accepting<P>(remote: &Domain<P>, port: Port, caller: DomId) -> Result<&Channel, OpError> {
+pub(crate) fn accepting<P>(remote: &Domain<P>, port: Port, caller: DomId) -> Result<&Channel, OpError> {
     let far = remote.channel(port)?;
     match far.state() {
         State::Unbound { remote } if remote == caller => Ok(far),

@@ -46,18 +46,23 @@ impl<H: Hooks> Engine<H> {
             return Err(OpError::PirqBound);
         }
         let port = domain.allocate(&mut events)?;
-        if let Err(refused) = self.connect_line(domain, pirq, flags) {
+        let share = flags & BIND_PIRQ_WILL_SHARE != 0;
+        if let Err(refused) = self.connect_line(domain, pirq, share) {
             events.ports.undo_take(port);
             return Err(refused);
         }
         domain.open(port, Binding::guest(State::Pirq(pirq)), VcpuId(0));
-        domain.set_pirq(pirq, port);
+        domain.set_pirq(pirq, port, share);
         Ok(port)
     }
 
-    fn connect_line(&self, domain: &Domain<H::Page>, pirq: Pirq, flags: u32) -> Result<(), OpError> {
+    pub(crate) fn connect_line(
+        &self,
+        domain: &Domain<H::Page>,
+        pirq: Pirq,
+        share: bool,
+    ) -> Result<(), OpError> {
         domain.need_pirqs()?;
-        let share = flags & BIND_PIRQ_WILL_SHARE != 0;
         self.hooks.pirq_bind(domain.id, pirq, share).map_err(|refused| match refused {
             PirqRefused::NoIrq => OpError::NoIrq,
             PirqRefused::InUse => OpError::IrqInUse,

@@ -112,7 +112,7 @@ impl<H: Hooks> Engine<H> {
             }
             State::Virq(virq) => self.forget_virq(domain, virq, channel),
             State::Pirq(pirq) => {
-                domain.set_pirq(pirq, Port(0));
+                domain.set_pirq(pirq, Port(0), false);
                 self.hooks.pirq_unbind(domain.id, pirq);
             }
             State::Free | State::Reserved | State::Unbound { .. } | State::Ipi => {}

@@ -81,11 +81,11 @@ impl<H: Hooks> Engine<H> {
         match fresh {
             Some(fifo) => {
                 self.unload_all(domain);
-                switch_to_fifo(domain, fifo, |fifo| fifo.set_control(vcpu, page, offset));
+                switch_to_fifo(domain, fifo, |fifo| fifo.set_control(vcpu, page, gfn, offset));
             }
             None => {
                 let guard = enter();
-                domain.fifo.load(&guard).inspect(|fifo| fifo.set_control(vcpu, page, offset));
+                domain.fifo.load(&guard).inspect(|fifo| fifo.set_control(vcpu, page, gfn, offset));
             }
         }
         Ok(first)
@@ -135,11 +135,11 @@ impl<H: Hooks> Engine<H> {
         }
         let page = self.hooks.pin(domain.id, gfn).ok_or(OpError::BadFrame)?;
         let guard = enter();
-        Ok(domain.fifo.load(&guard).map(|fifo| fifo.add_page(page)).unwrap_or_default())
+        Ok(domain.fifo.load(&guard).map(|fifo| fifo.add_page(page, gfn)).unwrap_or_default())
     }
 
     /// Raises what was kept for ports that have got a word, whatever their state.
-    fn replay(&self, domain: &Domain<H::Page>, ports: Range<u32>) {
+    pub(crate) fn replay(&self, domain: &Domain<H::Page>, ports: Range<u32>) {
         for port in ports.map(Port) {
             let effect = {
                 // A reader before the look: a port that is closed meanwhile is not handed out before this is done.
@@ -200,7 +200,7 @@ fn lock_when_settled<P>(domain: &Domain<P>) -> MutexGuard<'_, Events> {
     }
 }
 
-fn new_fifo<P>(domain: &Domain<P>) -> Result<Box<Fifo<P>>, OpError> {
+pub(crate) fn new_fifo<P>(domain: &Domain<P>) -> Result<Box<Fifo<P>>, OpError> {
     try_box(Fifo::new(domain.vcpus.len())?).ok_or(OpError::OutOfMemory)
 }
 
@@ -216,7 +216,7 @@ fn switch_to_fifo<P>(domain: &Domain<P>, fifo: Box<Fifo<P>>, set_control: impl F
 }
 
 /// Where a control block may begin: wholly inside its page, aligned.
-fn block_offset(offset: u32) -> Result<usize, OpError> {
+pub(crate) fn block_offset(offset: u32) -> Result<usize, OpError> {
     let offset = offset as usize;
     let fits = offset <= PAGE_SIZE - ControlBlock::SIZE && offset.is_multiple_of(ControlBlock::ALIGN);
     fits.then_some(offset).ok_or(OpError::Invalid)

@@ -3,14 +3,14 @@
 //!
 //! Each checks in the order in which Xen does; the first check that fails gives the answer.
 
-mod bind_interdomain;
+pub(crate) mod bind_interdomain;
 mod bind_ipi;
 mod bind_pirq;
 mod bind_vcpu;
 mod bind_virq;
 pub(crate) mod close;
 mod connect_static;
-mod fifo;
+pub(crate) mod fifo;
 mod reset;
 mod status;
 mod unbound;

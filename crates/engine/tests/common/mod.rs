@@ -4,6 +4,7 @@
 
 pub mod fifo;
 pub mod memory;
+pub mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -71,6 +72,14 @@ impl TestEnv {
             page.u8(64 * vcpu).unwrap().store(0, SeqCst);
         }
         self.calls();
+    }
+
+    /// Goes on with an engine that was restored from what this one has saved.
+    pub fn restored(&mut self) {
+        let state = self.engine.save().unwrap();
+        let engine = Engine::with_level(self.engine.hooks().successor(), self.engine.level());
+        engine.restore(&state, |id| Some(self.page(id).clone())).unwrap();
+        self.engine = engine;
     }
 
     pub fn calls(&self) -> Vec<Call> {
