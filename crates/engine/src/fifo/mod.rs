@@ -197,6 +197,7 @@ impl<P: Page> Fifo<P> {
         target: QueueId,
         set: impl FnOnce() -> bool,
     ) -> Option<Option<VcpuId>> {
+        let control = queues.control.get()?;
         let last = channel.last_queue();
         if last == target {
             let mut queue = queues.queue(target.priority)?.lock();
@@ -204,7 +205,7 @@ impl<P: Page> Fifo<P> {
                 return None;
             }
             queue.forget(port);
-            return Some(self.append(port, queues, &mut queue, target));
+            return Some(self.append(port, control, &mut queue, target));
         }
         let (mut old, mut goal) = queue::lock_both(&self.vcpus, last, target)?;
         if channel.last_queue() != last || !set() {
@@ -213,7 +214,7 @@ impl<P: Page> Fifo<P> {
         old.forget(port);
         channel.set_last_queue(target);
         drop(old);
-        Some(self.append(port, queues, &mut goal, target))
+        Some(self.append(port, control, &mut goal, target))
     }
 
     /// Puts a port that is linked now behind the tail of a locked queue, or makes it the first.
@@ -221,7 +222,7 @@ impl<P: Page> Fifo<P> {
     fn append(
         &self,
         port: Port,
-        queues: &VcpuQueues<P>,
+        control: &Control<P>,
         queue: &mut Queue,
         target: QueueId,
     ) -> Option<VcpuId> {
@@ -229,7 +230,6 @@ impl<P: Page> Fifo<P> {
         if tail != Port(0) && self.word(tail).is_some_and(|tail| tail.set_link(port)) {
             return None;
         }
-        let control = queues.control.get()?;
         control.set_head(target.priority, port);
         // READY under the lock, too: set later, when the port may have been taken and be on another queue, it would
         // send the guest to the stale HEAD. The guest would take the port off that other queue out of turn, and what

@@ -44,7 +44,16 @@ pub enum Outcome {
 impl Outcome {
     #[inline]
     pub(crate) fn of(result: Result<(), OpError>) -> Self {
-        Self::Done(result.map_or_else(|error| error.errno().negated(), |()| 0))
+        match result {
+            Ok(()) => Self::Done(0),
+            Err(error) => Self::refused(error),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(error: OpError) -> Self {
+        Self::Done(error.errno().negated())
     }
 }
 
