@@ -219,13 +219,7 @@ impl<P: Page> Fifo<P> {
 
     /// Puts a port that is linked now behind the tail of a locked queue, or makes it the first.
     #[inline]
-    fn append(
-        &self,
-        port: Port,
-        control: &Control<P>,
-        queue: &mut Queue,
-        target: QueueId,
-    ) -> Option<VcpuId> {
+    fn append(&self, port: Port, control: &Control<P>, queue: &mut Queue, target: QueueId) -> Option<VcpuId> {
         let tail = core::mem::replace(&mut queue.tail, port);
         if tail != Port(0) && self.word(tail).is_some_and(|tail| tail.set_link(port)) {
             return None;
