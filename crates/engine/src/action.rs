@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What an observer is told of calls that are no operation of `event_channel_op`.
 
-use evtchn_abi::{DomId, Pirq, Port, VcpuId, Virq};
+use evtchn_abi::{DomId, Gfn, Pirq, Port, VcpuId, Virq};
 
 use crate::config::Width;
 use crate::engine::Engine;
@@ -44,6 +44,56 @@ pub enum Action {
         vcpu: VcpuId,
         /// Was it still polling?
         was_polling: bool,
+    },
+    /// [`Engine::sched_block`].
+    Block {
+        /// Who blocks.
+        vcpu: VcpuId,
+        /// Should it sleep?
+        sleeps: bool,
+    },
+    /// [`Engine::set_callback`], with the parameter's value.
+    SetCallback(u64),
+    /// [`Engine::set_upcall_vector`].
+    SetUpcallVector {
+        /// Whose.
+        vcpu: VcpuId,
+        /// Which.
+        vector: u8,
+    },
+    /// [`Engine::register_vcpu_info`].
+    RegisterVcpuInfo {
+        /// Whose.
+        vcpu: VcpuId,
+        /// The frame.
+        gfn: Gfn,
+        /// Where it begins there, in bytes.
+        offset: u32,
+    },
+    /// [`Engine::drop_vcpu_infos`].
+    DropVcpuInfos,
+    /// [`Engine::set_singleshot_timer`].
+    SetSingleshotTimer {
+        /// Whose.
+        vcpu: VcpuId,
+        /// When it is due; `None` for never.
+        deadline: Option<u64>,
+    },
+    /// [`Engine::set_periodic_timer`].
+    SetPeriodicTimer {
+        /// Whose.
+        vcpu: VcpuId,
+        /// How often, in nanoseconds; `None` for never.
+        period_ns: Option<u64>,
+    },
+    /// [`Engine::deadline_passed`].
+    DeadlinePassed {
+        /// Whose.
+        vcpu: VcpuId,
+        /// The guest's time.
+        now: u64,
+        /// Was a timer due?
+        due: bool,
     },
     /// [`Engine::alloc_consumer`]; port 0 if that failed.
     AllocConsumer(Port),

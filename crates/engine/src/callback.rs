@@ -10,6 +10,7 @@ use evtchn_sync::atomic::AtomicU64;
 use evtchn_sync::atomic::Ordering::SeqCst;
 use evtchn_sync::{Guard, Page, enter};
 
+use crate::action::Action;
 use crate::deliver::Effect;
 use crate::domain::Domain;
 use crate::engine::Engine;
@@ -151,12 +152,17 @@ impl<H: Hooks> Engine<H> {
     /// ESRCH if there is no such domain; EINVAL if it is paravirtual.
     pub fn set_callback(&self, domain: DomId, callback: impl Into<Callback>) -> Result<(), OpError> {
         let callback = callback.into();
-        self.change_callback(&*self.domain(domain)?, callback.to_param(), callback)
+        self.callback_by(&*self.domain(domain)?, callback.to_param(), callback)
     }
 
     /// `HVMOP_set_param` of `HVM_PARAM_CALLBACK_IRQ` on x86, with its value as the guest gave it.
     pub(crate) fn set_callback_param(&self, domain: &Domain<H::Page>, value: u64) -> Result<(), OpError> {
-        self.change_callback(domain, value, CallbackVia::from_param(value).into())
+        self.callback_by(domain, value, CallbackVia::from_param(value).into())
+    }
+
+    fn callback_by(&self, domain: &Domain<H::Page>, param: u64, callback: Callback) -> Result<(), OpError> {
+        let result = self.change_callback(domain, param, callback);
+        self.acted(domain.id, Action::SetCallback(param), result)
     }
 
     fn change_callback(
@@ -208,6 +214,11 @@ impl<H: Hooks> Engine<H> {
         vcpu: VcpuId,
         vector: u8,
     ) -> Result<(), OpError> {
+        let result = self.change_vector(domain, vcpu, vector);
+        self.acted(domain.id, Action::SetUpcallVector { vcpu, vector }, result)
+    }
+
+    fn change_vector(&self, domain: &Domain<H::Page>, vcpu: VcpuId, vector: u8) -> Result<(), OpError> {
         if domain.is_pv() {
             return Err(OpError::NotHvm);
         }

@@ -225,7 +225,7 @@ pub trait Hooks: Send + Sync {
     ///
     /// An embedder that takes a route does all that a send does: the bits in the receiver's shared_info, as it is
     /// set and laid out at the time, the upcall, and the end of polls. The observer does not see such sends, and
-    /// the [`Policy`](crate::Policy) is not asked about them. A send that comes to the engine nevertheless is carried out there.
+    /// the [`Policy`] is not asked about them. A send that comes to the engine nevertheless is carried out there.
     ///
     /// Called with engine locks held: must not call the engine.
     fn offload(&self, route: &OffloadRoute) -> bool {

@@ -53,6 +53,19 @@
 //! shared with a guest are [`Page`](evtchn_sync::Page)s: atomics at checked offsets. The engine has no
 //! clock, no thread and no logger.
 //!
+//! What else an embedder may choose:
+//!
+//! | | Where | Without it |
+//! |---|---|---|
+//! | who may do what | [`Policy`], from [`Hooks::policy`] | Xen's default rules |
+//! | domains without pages, for back ends and I/O threads | [`Delivery::Sink`], [`Hooks::sink_event`] | pages |
+//! | channels that it carries out itself, as KVM can | [`Hooks::offload`], [`Hooks::unload`] | all sends come to the engine |
+//! | channels that exist before the domains run | [`Engine::connect_static`] | |
+//! | to give way in long operations | [`Hooks::preempt`], [`Engine::tear_down`] | they run to their end |
+//! | level-triggered lines | [`Engine::raise_pirq`], [`Hooks::pirq_eoi`] | edges |
+//! | to hear of a suspended domain | [`Engine::set_suspend_port`], [`Engine::suspended`] | VIRQ_DOM_EXC |
+//! | to trace every call and event | [`Hooks::observe`] | |
+//!
 //! # Upcalls
 //!
 //! A vCPU is told of events by [`Hooks::deliver`], with the kind of [`Upcall`] that its guest has chosen; a

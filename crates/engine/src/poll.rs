@@ -208,6 +208,12 @@ impl<H: Hooks> Engine<H> {
         caller: &Domain<H::Page>,
         vcpu: VcpuId,
     ) -> Result<PollOutcome, OpError> {
+        let outcome = self.block(caller, vcpu);
+        let sleeps = outcome == Ok(PollOutcome::Sleep);
+        self.acted(caller.id, Action::Block { vcpu, sleeps }, outcome)
+    }
+
+    fn block(&self, caller: &Domain<H::Page>, vcpu: VcpuId) -> Result<PollOutcome, OpError> {
         caller.vcpu(vcpu)?;
         if caller.is_pv() {
             // Mask, then the look. An upcall that is marked after the look is delivered, and so not slept through.

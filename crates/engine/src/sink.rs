@@ -2,7 +2,7 @@
 //! Sinks: domains without pages, whose events go to the embedder one by one.
 //!
 //! A sink has no pending bits, so nothing merges and nothing is masked: each raise is one call of
-//! [`Hooks::sink_event`](crate::Hooks::sink_event). What a raise finds without a page comes here, off the path of sends
+//! [`Hooks::sink_event`]. What a raise finds without a page comes here, off the path of sends
 //! to domains that have one.
 
 use evtchn_abi::{DomId, Port, VcpuId};

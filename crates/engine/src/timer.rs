@@ -7,6 +7,7 @@
 use evtchn_abi::args::VcpuSetPeriodicTimer;
 use evtchn_abi::{DomId, VcpuId, Virq};
 
+use crate::action::Action;
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
@@ -85,7 +86,8 @@ impl<H: Hooks> Engine<H> {
         vcpu: VcpuId,
         deadline: Option<u64>,
     ) -> Result<(), OpError> {
-        self.change_timers(domain, vcpu, |timers| timers.once = deadline)
+        let result = self.change_timers(domain, vcpu, |timers| timers.once = deadline);
+        self.acted(domain.id, Action::SetSingleshotTimer { vcpu, deadline }, result)
     }
 
     /// Sets a vCPU's periodic timer, or stops it: `VCPUOP_set_periodic_timer`, `VCPUOP_stop_periodic_timer`.
@@ -111,6 +113,16 @@ impl<H: Hooks> Engine<H> {
         vcpu: VcpuId,
         period_ns: Option<u64>,
     ) -> Result<(), OpError> {
+        let result = self.change_period(domain, vcpu, period_ns);
+        self.acted(domain.id, Action::SetPeriodicTimer { vcpu, period_ns }, result)
+    }
+
+    fn change_period(
+        &self,
+        domain: &Domain<H::Page>,
+        vcpu: VcpuId,
+        period_ns: Option<u64>,
+    ) -> Result<(), OpError> {
         domain.vcpu(vcpu)?;
         let accepted = VcpuSetPeriodicTimer::MIN_PERIOD_NS..=MAX_PERIOD_NS;
         if period_ns.is_some_and(|period| !accepted.contains(&period)) {
@@ -127,7 +139,9 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain, ENOENT if there is no such vCPU.
     pub fn deadline_passed(&self, domain: DomId, vcpu: VcpuId, now: u64) -> Result<bool, OpError> {
-        let due = self.change_timers(&*self.domain(domain)?, vcpu, |timers| timers.expire(now))?;
+        let due = self.domain(domain);
+        let due = due.and_then(|domain| self.change_timers(&domain, vcpu, |timers| timers.expire(now)));
+        let due = self.acted_with(domain, due, |due| Action::DeadlinePassed { vcpu, now, due })?;
         if due {
             self.raise_virq(domain, vcpu, Virq::TIMER)?;
         }

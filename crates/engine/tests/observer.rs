@@ -7,11 +7,11 @@ mod common;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use common::{D0, D1, D2, NOBODY, V0};
-use evtchn_abi::{DomId, Gfn, Op, Pirq, Port, VcpuId, Virq};
+use evtchn_abi::{CallbackVia, DomId, Gfn, Op, Pirq, Port, VcpuId, Virq};
 use evtchn_engine::test_utils::page;
 use evtchn_engine::{
-    Action, Consumer, DomainConfig, Engine, Hooks, Observed, OpError, PollOutcome, TeardownOutcome, Upcall,
-    Width,
+    Action, Consumer, DomainConfig, DomainKind, Engine, Hooks, Observed, OpError, PollOutcome,
+    TeardownOutcome, Upcall, Width,
 };
 use evtchn_sync::HeapPage;
 
@@ -205,6 +205,35 @@ fn polls_consumers_and_static_channels_are_told() {
         action(D1, finish(true), Ok(())),
         action(D1, finish(false), Ok(())),
         action(D1, poll(false), Err(OpError::WrongState)),
+    ];
+    assert_eq!(take(&engine), expected);
+}
+
+#[test]
+fn upcalls_and_timers_are_told() {
+    let engine = engine();
+    engine.create_domain(D2, DomainConfig { kind: DomainKind::Hvm, ..DomainConfig::guest(1) }).unwrap();
+    take(&engine);
+    engine.set_callback(D2, CallbackVia::Vector(0xf3)).unwrap();
+    engine.set_upcall_vector(D2, V0, 3).unwrap_err();
+    engine.register_vcpu_info(D2, V0, Gfn(1), 64).unwrap();
+    engine.drop_vcpu_infos(D2).unwrap();
+    engine.set_singleshot_timer(D2, V0, Some(10)).unwrap();
+    engine.set_periodic_timer(D2, V0, Some(1)).unwrap_err();
+    assert_eq!(engine.deadline_passed(D2, V0, 20), Ok(true));
+    assert_eq!(engine.sched_block(D2, V0), Ok(PollOutcome::Sleep));
+    let param = CallbackVia::Vector(0xf3).to_param();
+    let virq = Virq::TIMER;
+    let expected = [
+        action(D2, Action::SetCallback(param), Ok(())),
+        action(D2, Action::SetUpcallVector { vcpu: V0, vector: 3 }, Err(OpError::Invalid)),
+        action(D2, Action::RegisterVcpuInfo { vcpu: V0, gfn: Gfn(1), offset: 64 }, Ok(())),
+        action(D2, Action::DropVcpuInfos, Ok(())),
+        action(D2, Action::SetSingleshotTimer { vcpu: V0, deadline: Some(10) }, Ok(())),
+        action(D2, Action::SetPeriodicTimer { vcpu: V0, period_ns: Some(1) }, Err(OpError::Invalid)),
+        action(D2, Action::DeadlinePassed { vcpu: V0, now: 20, due: true }, Ok(())),
+        action(D2, Action::RaiseVirq { virq, vcpu: V0, bound: false }, Ok(())),
+        action(D2, Action::Block { vcpu: V0, sleeps: true }, Ok(())),
     ];
     assert_eq!(take(&engine), expected);
 }

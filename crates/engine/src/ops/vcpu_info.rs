@@ -11,6 +11,7 @@
 use evtchn_abi::{DomId, Gfn, VcpuId};
 use evtchn_sync::{PAGE_SIZE, enter, try_box, wait_for_readers};
 
+use crate::action::Action;
 use crate::deliver::Effect;
 use crate::domain::Domain;
 use crate::engine::Engine;
@@ -33,7 +34,8 @@ impl<H: Hooks> Engine<H> {
     /// an offset of 4096 and more; EBUSY if it has been registered before; ENXIO if it does not lie wholly in the page,
     /// or is not aligned to the guest's word; EINVAL if [`Hooks::pin`] refuses the frame, EACCES if
     /// [that](Hooks::is_read_only) is because it is read-only; ENOMEM. With [`Level::Xen4_17`](crate::Level::Xen4_17): ENOENT, ENXIO, and EINVAL
-    /// for all the rest. EINVAL while the domain is being destroyed.
+    /// for all the rest. EINVAL while the domain is being destroyed. EOPNOTSUPP if the
+    /// domain is a sink.
     pub fn register_vcpu_info(
         &self,
         caller: DomId,
@@ -53,6 +55,21 @@ impl<H: Hooks> Engine<H> {
         gfn: Gfn,
         offset: u32,
     ) -> Result<(), OpError> {
+        let result = self.move_vcpu_info(caller, current, vcpu, gfn, offset);
+        self.acted(caller.id, Action::RegisterVcpuInfo { vcpu, gfn, offset }, result)
+    }
+
+    fn move_vcpu_info(
+        &self,
+        caller: &Domain<H::Page>,
+        current: VcpuId,
+        vcpu: VcpuId,
+        gfn: Gfn,
+        offset: u32,
+    ) -> Result<(), OpError> {
+        if caller.is_sink() {
+            return Err(OpError::NotSupported);
+        }
         caller.vcpu(vcpu)?;
         let own = current == vcpu || self.level.moves_vcpu_info_of_others();
         if !own && self.hooks.is_online(caller.id, vcpu) {
@@ -118,8 +135,8 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain.
     pub fn drop_vcpu_infos(&self, domain: DomId) -> Result<(), OpError> {
-        drop_areas(&*self.domain(domain)?);
-        Ok(())
+        let result = self.domain(domain).map(|domain| drop_areas(&domain));
+        self.acted(domain, Action::DropVcpuInfos, result)
     }
 
     /// Where a vCPU's vcpu_info is now.
