@@ -65,9 +65,9 @@
 //! its version, and every version ever released can be loaded; a newer one is refused by name. (In a format with field
 //! names the version must stay before the state.) A program that adds a field:
 //!
-//! * counts [`VERSION`] up, copies the structure as it was into a module `v1` (`v2`, ...) and writes a `From` that fills the new
-//!   field with what older engines meant by not having it. Formats without field names (postcard) need this.
-//! * marks the new field `#[serde(default)]`, so that hand-written JSON may leave it out;
+//! * counts [`VERSION`] up, and lets the layout of the version before stay in `stored.rs`, with a conversion that fills the
+//!   new field with what older engines meant by not having it. Formats without field names (postcard) need this;
+//! * marks the new field `#[serde(default)]` in the new layout, so that hand-written JSON may leave it out;
 //! * adds golden files of the new version to `tests/golden`, and touches none of the old ones.
 
 mod check;
@@ -87,17 +87,10 @@ use crate::error::OpError;
 /// The layout of the states that this program saves.
 pub const VERSION: u32 = 1;
 
-#[cfg(feature = "serde")]
-fn version() -> u32 {
-    VERSION
-}
-
 /// A whole machine: what [`Engine::save`](crate::Engine::save) gives and [`Engine::restore`](crate::Engine::restore) takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(remote = "Self"))]
 pub struct MachineState {
     /// [`VERSION`].
-    #[cfg_attr(feature = "serde", serde(skip, default = "version"))]
     pub version: u32,
     /// The domains, with ascending ids.
     pub domains: Vec<DomainState>,
@@ -120,10 +113,8 @@ pub struct HandlerState {
 /// A domain: what [`Engine::save_domain`](crate::Engine::save_domain) gives and
 /// [`Engine::restore_domain`](crate::Engine::restore_domain) takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(remote = "Self"))]
 pub struct DomainState {
     /// [`VERSION`].
-    #[cfg_attr(feature = "serde", serde(skip, default = "version"))]
     pub version: u32,
     /// The domain's id.
     pub id: u16,

@@ -49,7 +49,7 @@ impl<H: Hooks> Engine<H> {
         let alone = core::slice::from_ref(state);
         check::peers(state, alone, false).map_err(wrong)?;
         let fresh = [(state, self.build(state, alone, shared_info).map_err(wrong)?)];
-        self.publish(&fresh, false)?;
+        self.publish(&fresh, None)?;
         self.rejoin(&fresh[0]);
         self.announce_all(&fresh[0]);
         Ok(())
@@ -75,7 +75,7 @@ impl<H: Hooks> Engine<H> {
             let built = built.map_err(|wrong| RestoreError::Domain(id, wrong))?;
             push(&mut fresh, (domain, built)).map_err(|_| RestoreError::OutOfMemory)?;
         }
-        self.publish_machine(state, &fresh)?;
+        self.publish(&fresh, Some(state))?;
         fresh.iter().for_each(|fresh| self.announce_all(fresh));
         Ok(())
     }
@@ -173,20 +173,10 @@ impl<H: Hooks> Engine<H> {
         Ok(())
     }
 
-    fn publish_machine(&self, state: &MachineState, fresh: &[Fresh<'_, H>]) -> Result<(), RestoreError> {
-        self.publish(fresh, true)?;
+    /// Lets everybody see the domains: all of them, or none. If they are those of a machine, there must be no other.
+    fn publish(&self, fresh: &[Fresh<'_, H>], machine: Option<&MachineState>) -> Result<(), RestoreError> {
         let _registry = self.registry.lock();
-        state.hardware.into_iter().for_each(|id| self.handlers.offer_hardware(DomId(id)));
-        for handler in &state.virq_handlers {
-            self.handlers.assign(Virq(handler.virq), DomId(handler.domain));
-        }
-        Ok(())
-    }
-
-    /// Lets everybody see the domains: all of them, or none. `alone`: there must be no other.
-    fn publish(&self, fresh: &[Fresh<'_, H>], alone: bool) -> Result<(), RestoreError> {
-        let _registry = self.registry.lock();
-        if alone && self.domains.iter(&enter()).next().is_some() {
+        if machine.is_some() && self.domains.iter(&enter()).next().is_some() {
             return Err(RestoreError::NotEmpty);
         }
         for (_, domain) in fresh {
@@ -203,14 +193,23 @@ impl<H: Hooks> Engine<H> {
             fifo.inspect(|(fifo, state)| fifo.rewind(&state.linked));
         }
         for (state, domain) in fresh {
-            if !alone && state.config.hardware {
+            if machine.is_none() && state.config.hardware {
                 self.handlers.offer_hardware(domain.id);
             }
             if let Some(entry) = self.domains.entry(domain.id) {
                 drop(entry.replace(Some(domain.clone()))); // there was none
             }
         }
+        machine.inspect(|machine| self.appoint(machine));
         Ok(())
+    }
+
+    /// Gives a machine's domains the VIRQs that they handled. Under the registry's lock.
+    fn appoint(&self, machine: &MachineState) {
+        machine.hardware.into_iter().for_each(|id| self.handlers.offer_hardware(DomId(id)));
+        for handler in &machine.virq_handlers {
+            self.handlers.assign(Virq(handler.virq), DomId(handler.domain));
+        }
     }
 
     /// Connects the lines of all PIRQs, or none.

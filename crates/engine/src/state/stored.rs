@@ -3,6 +3,7 @@
 //!
 //! The version comes first, so that a reader knows what follows also where the format has no field names.
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -10,7 +11,9 @@ use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{DomainState, MachineState, VERSION};
+use super::{
+    ConfigState, DomainState, FifoState, HandlerState, MachineState, PortState, VERSION, WidthState,
+};
 
 const FIELDS: &[&str] = &["version", "state"];
 
@@ -52,7 +55,7 @@ impl<T: Versioned> Loader<T> {
     /// Reads the state with the layout of its version, which `read` gives it.
     fn state<E: Error>(version: u32, read: impl FnOnce() -> Result<Option<Body<T>>, E>) -> Result<T, E> {
         match version {
-            // An older layout is read here as its own type, and converted.
+            // A newer version keeps this line for version 1, with `load` of that layout and a conversion.
             VERSION => read()?.map(|Body(state)| state).ok_or_else(|| E::missing_field("state")),
             0 => Err(E::invalid_value(Unexpected::Unsigned(0), &"a version of 1 or more")),
             newer => Err(E::custom(super::RestoreError::Version(newer))),
@@ -109,17 +112,48 @@ impl<'de> Deserialize<'de> for Field {
     }
 }
 
+fn version() -> u32 {
+    VERSION
+}
+
+/// The layout of version 1 of a machine.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "MachineState")]
+struct MachineV1 {
+    #[serde(skip, default = "version")]
+    version: u32,
+    domains: Vec<DomainState>,
+    hardware: Option<u16>,
+    virq_handlers: Vec<HandlerState>,
+}
+
+/// The layout of version 1 of a domain. What is in it lays itself out.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "DomainState")]
+struct DomainV1 {
+    #[serde(skip, default = "version")]
+    version: u32,
+    id: u16,
+    config: ConfigState,
+    width: WidthState,
+    paused: bool,
+    records: u32,
+    ports: Vec<PortState>,
+    reset: Option<u32>,
+    fifo: Option<FifoState>,
+}
+
 macro_rules! stored {
-    ($($state:ident)*) => {$(
+    ($($state:ident = $layout:ident;)*) => {$(
         impl Versioned for $state {
             const NAME: &'static str = stringify!($state);
 
             fn store<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                Self::serialize(self, serializer) // the derived one
+                $layout::serialize(self, serializer)
             }
 
             fn load<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Self::deserialize(deserializer) // the derived one
+                $layout::deserialize(deserializer)
             }
         }
 
@@ -139,4 +173,7 @@ macro_rules! stored {
     )*};
 }
 
-stored! { MachineState DomainState }
+stored! {
+    MachineState = MachineV1;
+    DomainState = DomainV1;
+}
