@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn the_route_of_a_send_is_that_of_its_binding() {
         let channel = Channel::default();
-        let mut route = |state, peer_is_consumed| {
+        let route = |state, peer_is_consumed| {
             channel.set(Binding { state, consumer: None, peer_is_consumed });
             channel.route()
         };
