@@ -7,7 +7,7 @@
 use evtchn_abi::{DomId, Port, SCHEDOP_POLL_MAX_PORTS, VcpuId};
 use evtchn_sync::atomic::AtomicU64;
 use evtchn_sync::atomic::Ordering::SeqCst;
-use evtchn_sync::{Guard, Page, enter, fence_after_rmw};
+use evtchn_sync::{Guard, Page, enter};
 
 use crate::action::Action;
 use crate::domain::Domain;
@@ -51,7 +51,8 @@ impl PollSlot {
 }
 
 impl<P: Page> Domain<P> {
-    /// Announces a poll for any port. SeqCst, and before any pending bit is read: pairs with `raise`.
+    /// Announces a poll for any port, before any pending bit is read: pairs with the fences in `raise_bit` and
+    /// `Fifo::raise_edge`. The fence here is that of the reader's entry, without which no bit is read.
     fn begin_poll(&self, vcpu: VcpuId) -> Result<(), OpError> {
         let slot = &self.vcpu(vcpu)?.poll;
         // Counted first: who ends the poll takes it from the count, which must not fall short of the polls meanwhile.
@@ -59,8 +60,6 @@ impl<P: Page> Domain<P> {
         if slot.0.swap(SEVERAL, SeqCst) != NONE {
             self.pollers.fetch_sub(1, SeqCst);
         }
-        // The poll, then a look at pending bits: pairs with `Domain::raise_bit` and `Fifo::raise_edge`.
-        fence_after_rmw();
         Ok(())
     }
 

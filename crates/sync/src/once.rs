@@ -72,8 +72,9 @@ impl<T> Once<T> {
             return None;
         }
         self.witness.read();
-        // SAFETY: the state is READY, so it was written, and is never written again; `MaybeUninit<T>` is laid out as `T`.
-        Some(unsafe { &*self.value.get().cast::<T>() })
+        let value: *const T = self.value.get().cast(); // laid out as what it may hold
+        // SAFETY: the state is READY, so it was written, and is never written again.
+        Some(unsafe { &*value })
     }
 }
 

@@ -93,12 +93,11 @@ fn nor_is_a_reader_with_a_slot_of_its_own_overlooked() {
     });
 }
 
-/// Fails without the fence in `is_over`, if a reader of the epoch before counts as new, and if `Grace::start` steps the
-/// epoch relaxed: a slot that was used again would count as new without having seen the withdrawal.
+/// Fails without the fence in `is_over`, and if a reader of the epoch before counts as new.
 #[test]
 fn after_a_grace_period_nobody_uses_what_was_withdrawn_before() {
     model(None, || {
-        drop(enter()); // making the slots would bring the threads into an order
+        drop(enter()); // else making the slots would bring the threads into an order
         let resource = Arc::new(Resource::default());
         let reader = spawn(&resource, |resource| {
             for _ in 0..2 {
@@ -114,7 +113,7 @@ fn after_a_grace_period_nobody_uses_what_was_withdrawn_before() {
     });
 }
 
-/// Fails if `in_use` is looked at before the fence: a slot may come into use while others are looked at.
+/// Fails if `no_readers` counts the slots before its fence: a slot may come into use while others are looked at.
 #[test]
 fn a_second_reader_in_a_new_slot_is_not_overlooked() {
     model(Some(4), || {

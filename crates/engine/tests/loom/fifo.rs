@@ -3,7 +3,7 @@
 
 use evtchn_abi::fifo::Priority;
 
-use crate::world::{D1, D2, V0, V1, World, model};
+use crate::world::{D1, D2, V0, World, model};
 
 /// What the handler saw of the mail when it was called last.
 fn consume(world: &World, seen: &mut u32) {
@@ -13,7 +13,7 @@ fn consume(world: &World, seen: &mut u32) {
     });
 }
 
-/// Fails if `raise` gives up on LINKED alone, and without the fence of the reader's entry.
+/// Fails without the fence of the reader's entry: the sender would see PENDING of before, the handler the mail of before.
 #[test]
 fn a_send_against_the_consumer_of_the_same_port_loses_nothing() {
     model(3, || {
@@ -25,6 +25,25 @@ fn a_send_against_the_consumer_of_the_same_port_loses_nothing() {
         assert_eq!(seen, 2);
         assert_eq!(world.guest.word(world.port).0, 0);
         world.each_upcall_was_delivered();
+    });
+}
+
+/// A guest that polls takes the event and leaves the port on its queue. Fails if `raise` gives up on LINKED alone.
+#[test]
+fn an_event_that_was_taken_off_no_queue_is_followed_by_the_next() {
+    model(3, || {
+        let world = World::fifo();
+        world.send_mail(1);
+        let mut seen = 0;
+        let world = world.race(
+            |world| world.send_mail(2),
+            |world| {
+                world.guest.clear_pending(world.port);
+                seen = world.mail();
+            },
+        );
+        consume(&world, &mut seen);
+        assert_eq!(seen, 2);
     });
 }
 
@@ -135,19 +154,49 @@ fn no_ready_bit_comes_late_when_its_port_is_on_another_queue() {
     });
 }
 
-/// Fails if `link` does not look again at the port's last queue when it has the locks, or LINKED is set without them.
+/// Fails if `link` does not look again at the port's last queue when it has the locks: the queue where the port was in
+/// between would keep it as its tail.
 #[test]
-fn a_port_that_moves_between_two_senders_is_on_one_queue() {
+fn a_port_that_was_on_another_queue_meanwhile_is_no_stale_tail() {
     model(3, || {
         let world = World::fifo();
         let world = world.race(World::send, |world| {
-            world.engine.bind_vcpu(D1, world.port, V1).unwrap();
+            world.engine.set_priority(D1, world.port, 15).unwrap();
             world.send();
+            // The guest takes it off, and leaves it pending.
+            let ready = world.guest.take_ready(V0);
+            for queue in Priority::all().filter(|queue| ready & queue.ready_bit() != 0) {
+                world.guest.unlink_next(V0, queue);
+            }
         });
+        world.engine.validate().unwrap();
+        world.engine.unmask(D1, world.port).unwrap();
         let mut seen = 0;
         world.guest.consume(V0, |_| seen += 1);
-        world.guest.consume(V1, |_| seen += 1);
         assert_eq!(seen, 1);
+    });
+}
+
+/// Fails if LINKED is set without the lock of the port's last queue: what is sent there would be linked behind the port, and
+/// lost with the next append.
+#[test]
+fn a_port_that_changes_its_queue_takes_nothing_along() {
+    model(3, || {
+        let world = World::fifo();
+        let (old, stays) = world.pair();
+        let (new, follows) = world.pair();
+        world.send();
+        world.guest.consume(V0, |_| ());
+        world.engine.set_priority(D1, world.port, 15).unwrap();
+        world.engine.set_priority(D1, follows, 15).unwrap();
+        let world = world.race(World::send, move |world| {
+            world.engine.send(D2, old).unwrap();
+            world.engine.send(D2, new).unwrap();
+        });
+        let mut seen = Vec::new();
+        world.guest.consume(V0, |port| seen.push(port));
+        seen.sort();
+        assert_eq!(seen, [world.port, stays, follows]);
         world.engine.validate().unwrap();
     });
 }

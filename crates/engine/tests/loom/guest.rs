@@ -88,6 +88,13 @@ impl Guest {
         EventWord(self.cell(port).load(SeqCst))
     }
 
+    /// FIFO: takes an event; whether there was one.
+    pub fn clear_pending(&self, port: Port) -> bool {
+        let was = self.cell(port).fetch_and(!PENDING, SeqCst) & PENDING != 0;
+        fence(SeqCst); // as a locked instruction is on x86
+        was
+    }
+
     pub fn mask(&self, port: Port) {
         self.cell(port).fetch_or(MASKED, SeqCst);
     }
@@ -116,9 +123,8 @@ impl Guest {
             let (port, last) = self.unlink_next(vcpu, queue);
             let word = port.map_or(EventWord(0), |port| self.word(port));
             if let Some(port) = port.filter(|_| word.is_pending() && !word.is_masked())
-                && self.cell(port).fetch_and(!PENDING, SeqCst) & PENDING != 0
+                && self.clear_pending(port)
             {
-                fence(SeqCst); // as a locked instruction is on x86
                 handle(port);
             }
             if last {

@@ -3,7 +3,7 @@
 
 use crate::world::{V0, World, model};
 
-/// Fails if `keep` does not look for the word after it has set the flag, or without the fence in `add_page`.
+/// Fails if `keep` does not look for the word after it has set the flag.
 #[test]
 fn an_event_that_races_the_page_with_its_word_is_raised() {
     model(2, || {

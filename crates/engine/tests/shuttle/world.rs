@@ -20,7 +20,8 @@ const ARRAY: Gfn = Gfn(100);
 /// Runs a test in random schedules, and in such as have few preemptions at the worst places.
 pub fn check(run: impl Fn() + Copy + Send + Sync + 'static) {
     let asked = std::env::var("EVTCHN_SHUTTLE_ITERATIONS").ok();
-    let iterations = asked.map_or(500, |asked| asked.parse().expect("EVTCHN_SHUTTLE_ITERATIONS is a number"));
+    let iterations =
+        asked.map_or(2_000, |asked| asked.parse().expect("EVTCHN_SHUTTLE_ITERATIONS is a number"));
     let mut config = Config::new();
     config.stack_size = 1 << 18;
     Runner::new(RandomScheduler::new(iterations), config.clone()).run(run);
