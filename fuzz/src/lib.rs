@@ -16,6 +16,9 @@ pub use hypercalls::hypercalls;
 pub use pages::pages;
 pub use snapshots::snapshots;
 
+/// A target: panics if something is wrong.
+pub type Target = fn(&[u8]);
+
 /// The targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 3] =
+pub const TARGETS: [(&str, Target); 3] =
     [("hypercalls", hypercalls), ("pages", pages), ("snapshots", snapshots)];

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use std::{env, fs, panic};
 
-use evtchn_fuzz::TARGETS;
+use evtchn_fuzz::{TARGETS, Target};
 
 /// Bytes of a random input.
 const LONGEST: u64 = 600;
@@ -30,7 +30,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-fn run(name: &str, target: fn(&[u8]), time: Duration) -> Result<ExitCode, Box<dyn Error>> {
+fn run(name: &str, target: Target, time: Duration) -> Result<ExitCode, Box<dyn Error>> {
     let corpus = corpus(name)?;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (start, mut count) = (Instant::now(), 0usize);
