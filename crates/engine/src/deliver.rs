@@ -7,7 +7,7 @@
 
 use evtchn_abi::{DomId, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::SeqCst;
-use evtchn_sync::{Guard, Page, fence_after_rmw};
+use evtchn_sync::{Guard, Page, RMW_IS_FENCE, fence_after_rmw};
 
 use crate::channel::Consumer;
 use crate::domain::Domain;
@@ -70,13 +70,14 @@ pub(crate) struct Raised {
 }
 
 impl<P: Page> Domain<P> {
-    /// Would raising the port change nothing?
+    /// Would raising the port change nothing? Only where a look can tell: see [`RMW_IS_FENCE`].
     #[inline]
     pub fn is_raised(&self, port: Port, guard: &Guard<'_>) -> bool {
-        match self.fifo.load(guard) {
-            Some(fifo) => fifo.is_raised(port),
-            None => self.is_bit_pending(port, guard),
-        }
+        RMW_IS_FENCE
+            && match self.fifo.load(guard) {
+                Some(fifo) => fifo.is_raised(port),
+                None => self.is_bit_pending(port, guard),
+            }
     }
 
     /// Makes the port pending, and tells its vCPU.

@@ -307,7 +307,8 @@ impl<P: Page> Domain<P> {
         self.release_quarantine(events);
     }
 
-    fn release_quarantine(&self, events: &mut Events) {
+    /// Frees closed ports that no reader can reach any more.
+    pub fn release_quarantine(&self, events: &mut Events) {
         let Events { ports, quarantine, .. } = events;
         quarantine.release(&self.channels, |port| self.release(ports, port));
     }

@@ -13,7 +13,7 @@
 //! "Set P, read M" against "clear M, read P" is the store-buffer pattern: were any of the four weaker,
 //! both sides could miss each other and the event would be lost.
 //!
-//! P and S are looked at before they are set: if they are set already there is nothing to do, and senders do not
+//! Where a locked instruction is a fence, P and S are looked at before they are set: if they are set already there is nothing to do, and senders do not
 //! take the lines from each other. What comes before the look at P is what the sender wrote, by the fence of the reader's
 //! entry; the guest that clears P looks for it afterwards. What comes before the look at S is P, by the fence of its
 //! setting; the guest that takes S looks for it afterwards.
@@ -24,7 +24,7 @@
 use evtchn_abi::{Layout, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::SeqCst;
 use evtchn_sync::atomic::{AtomicU32, AtomicU64};
-use evtchn_sync::{Guard, Page, fence_after_rmw};
+use evtchn_sync::{Guard, Page, RMW_IS_FENCE, fence_after_rmw};
 
 use crate::channel::Channel;
 use crate::config::Width;
@@ -108,7 +108,8 @@ impl<'g, P: Page, W: Word> Bit<'g, P, W> {
     /// Sets the bit, unless a look finds it set; whether that changed it.
     #[inline]
     fn set(&self) -> bool {
-        let changed = !self.is_set() && !self.word.set(self.bit);
+        let is_set = RMW_IS_FENCE && self.is_set();
+        let changed = !is_set && !self.word.set(self.bit);
         if changed {
             self.page.wrote(self.offset);
         }
@@ -180,7 +181,8 @@ impl<P: Page> Domain<P> {
         let vcpu = self.channels.get(port)?.vcpu();
         let (word, _) = W::LAYOUT.word_and_bit(port)?;
         let info = self.vcpu_info(vcpu, guard)?;
-        let selected = !info.is_selected(word) && info.select(word) == Some(false);
+        let seen = RMW_IS_FENCE && info.is_selected(word);
+        let selected = !seen && info.select(word) == Some(false);
         (selected && info.mark_upcall()).then_some(vcpu)
     }
 

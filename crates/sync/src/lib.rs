@@ -54,7 +54,7 @@ mod relax;
 mod rwlock;
 mod witness;
 
-pub use fence::fence_after_rmw;
+pub use fence::{RMW_IS_FENCE, fence_after_rmw};
 #[cfg(not(any(loom, shuttle)))]
 pub use heap::HeapPage;
 #[cfg(any(loom, shuttle))]

@@ -31,7 +31,7 @@ use evtchn_abi::fifo::{MAX_ARRAY_PAGES, WORDS_PER_PAGE, word_place};
 use evtchn_abi::{EventWord, Gfn, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::{Relaxed, SeqCst};
 use evtchn_sync::atomic::{AtomicU32, fence};
-use evtchn_sync::{Once, Page, fence_after_rmw};
+use evtchn_sync::{Once, Page, RMW_IS_FENCE, fence_after_rmw};
 
 use self::queue::{Control, Queue, VcpuQueues};
 use self::word::Word;
@@ -132,7 +132,7 @@ impl<P: Page> Fifo<P> {
             return Pushed::default();
         };
         let seen = word.load();
-        if is_raised(seen) {
+        if RMW_IS_FENCE && is_raised(seen) {
             return Pushed::default();
         }
         let Some(channel) = channels.get(port) else { return Pushed::default() };

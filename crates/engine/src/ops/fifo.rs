@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use evtchn_abi::fifo::{ControlBlock, Priority};
 use evtchn_abi::{DomId, Gfn, Op, Port, VcpuId};
-use evtchn_sync::{MutexGuard, PAGE_SIZE, enter, relax, try_box, wait_for_readers};
+use evtchn_sync::{MutexGuard, PAGE_SIZE, Page, enter, relax, try_box, wait_for_readers};
 
 use crate::deliver::Effect;
 use crate::domain::{Domain, Events};
@@ -187,20 +187,23 @@ fn set_priority<P>(domain: &Domain<P>, port: Port, priority: u32) -> Result<(), 
 }
 
 /// Locks a domain that has no readers left from an earlier time with the FIFO ABI: what they change in the
-/// records would not fit to new queues.
-fn lock_when_settled<P>(domain: &Domain<P>) -> MutexGuard<'_, Events> {
+/// records would not fit to new queues. Nor, if it is to switch, from before a port was closed: the bit that such a reader
+/// sets in the two-level ABI would be taken for the event of the port's next owner.
+fn lock_when_settled<P: Page>(domain: &Domain<P>) -> MutexGuard<'_, Events> {
     loop {
-        let events = domain.event.lock();
-        if !events.fifo_is_leaving {
+        let mut events = domain.event.lock();
+        domain.release_quarantine(&mut events);
+        let switches = !domain.fifo.is_some();
+        if !events.fifo_is_leaving && !(switches && !events.quarantine.is_empty()) {
             return events;
         }
         drop(events);
         wait_for_readers();
-        relax(); // who says that they are gone may not have come to it
+        relax();
     }
 }
 
-pub(crate) fn new_fifo<P>(domain: &Domain<P>) -> Result<Box<Fifo<P>>, OpError> {
+fn new_fifo<P>(domain: &Domain<P>) -> Result<Box<Fifo<P>>, OpError> {
     try_box(Fifo::new(domain.vcpus.len())?).ok_or(OpError::OutOfMemory)
 }
 

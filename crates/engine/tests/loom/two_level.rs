@@ -3,8 +3,8 @@
 
 use crate::world::{D1, V0, V1, World, model};
 
-/// Fails if `raise_bit` sets the selector before the pending bit, the upcall before the selector, or a coalesced event
-/// is decided by a look that comes before the sender's fence.
+/// Fails if `raise_bit` sets the selector before the pending bit or the upcall before the selector, and without the fence of
+/// the reader's entry: a send that looks at the pending bit first would see the one that the guest has taken.
 #[test]
 fn what_the_last_send_brought_is_seen_by_the_guest() {
     model(3, || {
@@ -56,8 +56,7 @@ fn after_bind_vcpu_the_guest_looks_at_the_old_vcpu_for_the_last_time() {
     });
 }
 
-/// As a guest moves a port that is in use. Fails if the send reads the vCPU before it sets the pending bit, and without the
-/// fence in `unmask_bit`.
+/// As a guest moves a port that is in use. Fails without the fence in `unmask_bit`.
 #[test]
 fn a_port_that_is_masked_moved_and_unmasked_is_announced_on_its_new_vcpu() {
     model(3, || {
