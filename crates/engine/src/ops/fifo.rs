@@ -193,8 +193,8 @@ fn lock_when_settled<P: Page>(domain: &Domain<P>) -> MutexGuard<'_, Events> {
     loop {
         let mut events = domain.event.lock();
         domain.release_quarantine(&mut events);
-        let switches = !domain.fifo.is_some();
-        if !events.fifo_is_leaving && !(switches && !events.quarantine.is_empty()) {
+        let no_late_bits = domain.fifo.is_some() || events.quarantine.is_empty();
+        if no_late_bits && !events.fifo_is_leaving {
             return events;
         }
         drop(events);
@@ -203,7 +203,7 @@ fn lock_when_settled<P: Page>(domain: &Domain<P>) -> MutexGuard<'_, Events> {
     }
 }
 
-fn new_fifo<P>(domain: &Domain<P>) -> Result<Box<Fifo<P>>, OpError> {
+pub(crate) fn new_fifo<P>(domain: &Domain<P>) -> Result<Box<Fifo<P>>, OpError> {
     try_box(Fifo::new(domain.vcpus.len())?).ok_or(OpError::OutOfMemory)
 }
 
