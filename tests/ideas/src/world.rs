@@ -12,7 +12,7 @@ use evtchn_abi::args::{
     Reset, SchedPoll, Send, SetPriority, Status, StatusKind, StatusUnion, Unmask,
 };
 use evtchn_abi::{CStruct, DomId, Gfn, Hypercall, Layout, Op, Pirq, Port, SchedOp, VcpuId, Virq};
-use evtchn_engine::{Consumer, DomainConfig, Engine, GuestMemory, Level, OpError, Outcome, Width};
+use evtchn_engine::{Consumer, DomainConfig, Engine, GuestMemory, Level, OpError, Outcome, Upcall, Width};
 use evtchn_sync::{HeapPage, Page};
 
 use crate::xen::{Log, Xen};
@@ -356,6 +356,11 @@ impl World {
 
     /// The upcalls since this was last asked: (domain, vCPU).
     pub fn delivered(&self) -> Vec<(u16, u32)> {
+        self.upcalls().into_iter().map(|(dom, vcpu, _)| (dom, vcpu)).collect()
+    }
+
+    /// The same, with the way in which each was delivered.
+    pub fn upcalls(&self) -> Vec<(u16, u32, Upcall)> {
         std::mem::take(&mut self.log().delivered)
     }
 

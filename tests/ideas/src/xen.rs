@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use evtchn_abi::{DomId, Gfn, Pirq, Port, VcpuId};
-use evtchn_engine::{Consumer, Engine, Hooks, PirqRefused, Upcall};
+use evtchn_engine::{Consumer, Denied, Engine, Hooks, Party, PirqRefused, Policy, Upcall};
 use evtchn_sync::HeapPage;
 
 /// A PIRQ that paravirtual domains have no permission for.
@@ -19,8 +19,8 @@ pub const XENS: u32 = 15;
 /// What the engine asked for.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// (domain, vCPU) of each upcall.
-    pub delivered: Vec<(u16, u32)>,
+    /// (domain, vCPU) of each upcall, and how it was delivered.
+    pub delivered: Vec<(u16, u32, Upcall)>,
     /// (domain, vCPU) of each poll that ended.
     pub woken: Vec<(u16, u32)>,
     /// (domain, vCPU, port) of each event for a consumer inside Xen.
@@ -77,8 +77,8 @@ impl Xen {
 impl Hooks for Xen {
     type Page = Arc<HeapPage>;
 
-    fn deliver(&self, domain: DomId, vcpu: VcpuId, _: Upcall) {
-        self.write(|log| log.delivered.push((domain.0, vcpu.0)));
+    fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall) {
+        self.write(|log| log.delivered.push((domain.0, vcpu.0, upcall)));
     }
 
     fn wake_poller(&self, domain: DomId, vcpu: VcpuId) {
@@ -104,8 +104,8 @@ impl Hooks for Xen {
         act.is_some_and(|act| act(&self.engine()))
     }
 
-    fn pirq_permitted(&self, _: DomId, pirq: Pirq) -> bool {
-        pirq.0 != FORBIDDEN
+    fn policy(&self) -> &dyn Policy {
+        &Permissions
     }
 
     fn pirq_bind(&self, domain: DomId, pirq: Pirq, share: bool) -> Result<(), PirqRefused> {
@@ -128,5 +128,14 @@ impl Hooks for Xen {
 
     fn pirq_moved(&self, domain: DomId, pirq: Pirq, vcpu: VcpuId) {
         self.write(|log| log.moved.push((domain.0, pirq.0, vcpu.0)));
+    }
+}
+
+/// Xen's rules, and one PIRQ that nobody may have.
+struct Permissions;
+
+impl Policy for Permissions {
+    fn bind_pirq(&self, _: &Party, pirq: Pirq) -> Result<(), Denied> {
+        if pirq.0 == FORBIDDEN { Err(Denied::default()) } else { Ok(()) }
     }
 }

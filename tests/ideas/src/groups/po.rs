@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! PO: `SCHEDOP_poll`.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 
@@ -60,7 +61,7 @@ pub const CASES: &[Case] = &[
     case("PO-08", "a timeout is handed on, and ends the poll when it comes", || {
         // The engine has no clock: the embedder, who has, is told the deadline and ends the poll; the answer is 0.
         let (w, [(near, p)]) = masked();
-        assert_eq!(w.poll(D1, 0, &[p], 1), Outcome::Block { deadline: Some(1) });
+        assert_eq!(w.poll(D1, 0, &[p], 1), Outcome::Block { deadline: NonZeroU64::new(1) });
         assert!(w.finish_poll(D1, 0) && !w.is_polling(D1, 0));
         assert_eq!((w.send(D2, near), w.woken()), (0, vec![]), "it is over");
     }),
