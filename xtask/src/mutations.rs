@@ -66,7 +66,8 @@ fn select(mut cases: Vec<Case>, args: &Args) -> Result<Vec<Case>> {
     for id in &args.ids {
         ensure!(cases.iter().any(|case| case.id.eq_ignore_ascii_case(id)), "no defect {id}");
     }
-    let named = |case: &Case| args.ids.is_empty() || args.ids.iter().any(|id| case.id.eq_ignore_ascii_case(id));
+    let named =
+        |case: &Case| args.ids.is_empty() || args.ids.iter().any(|id| case.id.eq_ignore_ascii_case(id));
     let quick = |case: &Case| !args.quick || case.patch().is_none_or(|patch| patch.test.kind == Kind::Plain);
     cases.retain(|case| named(case) && quick(case));
     cases.sort_by_key(|case| case.patch().map(|patch| patch.test.kind));
@@ -135,7 +136,8 @@ impl Row<'_> {
             patch::What::NotHere(why) => why.clone(),
         };
         let seconds = self.verdict.as_ref().map_or(0.0, |(_, time)| time.as_secs_f64());
-        let mut line = format!("{:<22} {:<13} {:>5.1} s  {}", self.case.id, self.verdict(), seconds, self.case.what);
+        let mut line =
+            format!("{:<22} {:<13} {:>5.1} s  {}", self.case.id, self.verdict(), seconds, self.case.what);
         line += &format!("\n{:>46}{by}", "");
         if let Some((Outcome::NotBuilt(why), _)) = &self.verdict {
             line += &format!("\n{why}");

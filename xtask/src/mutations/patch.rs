@@ -123,7 +123,9 @@ pub fn load() -> Result<Vec<Case>> {
 
 fn parse(text: &str) -> Result<Vec<Case>> {
     let blocks = text.split("\n== ").skip(1);
-    blocks.map(|block| parse_case(block).with_context(|| block.lines().next().unwrap_or_default().to_owned())).collect()
+    blocks
+        .map(|block| parse_case(block).with_context(|| block.lines().next().unwrap_or_default().to_owned()))
+        .collect()
 }
 
 fn parse_case(block: &str) -> Result<Case> {
@@ -182,7 +184,8 @@ fn idea(id: &str) -> Test {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "What this is.\n\n== X-1: breaks b\ntest: p t n\nin: f\n a\n-b\n+c\n+d\n\n== X-2: e\nnot here: f\n";
+    const TEXT: &str =
+        "What this is.\n\n== X-1: breaks b\ntest: p t n\nin: f\n a\n-b\n+c\n+d\n\n== X-2: e\nnot here: f\n";
 
     #[test]
     fn a_defect_is_an_edit_and_a_test_or_a_reason() {
