@@ -54,7 +54,7 @@ pub fn run(scratch: &Scratch, test: &Test) -> Result<Outcome> {
 /// The test's program, or what the compiler said.
 fn build(scratch: &Scratch, test: &Test) -> Result<Result<PathBuf, String>> {
     let mut command = cargo::cargo();
-    command.current_dir(scratch.tree()).args(["test", "--no-run", "--package", &test.package]);
+    command.current_dir(scratch.tree()).args(["test", "--quiet", "--no-run", "--package", &test.package]);
     match test.target.as_str() {
         "lib" => command.arg("--lib"),
         target => command.args(["--test", target]),
