@@ -80,7 +80,12 @@ const SHARES: u32 = 1 << 31;
 /// The port in an entry of a VIRQ or PIRQ table, or the suspend port; 0 is none.
 fn port_in(entry: &AtomicU32) -> Option<Port> {
     // Acquire pairs with the release of whoever sets the entry.
-    let port = entry.load(Ordering::Acquire) & !SHARES;
+    port_number(entry.load(Ordering::Acquire))
+}
+
+/// The port that a number in an entry stands for.
+pub(crate) fn port_number(entry: u32) -> Option<Port> {
+    let port = entry & !SHARES;
     (port != 0).then_some(Port(port))
 }
 

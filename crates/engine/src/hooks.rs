@@ -145,6 +145,8 @@ pub trait Hooks: Send + Sync {
     /// Unless this is overridden guests have no timers, but for an embedder that looks at
     /// [`Engine::deadline`](crate::Engine::deadline).
     ///
+    /// Also called for each vCPU of a restored domain that waits for a deadline.
+    ///
     /// Called with the vCPU's timer lock held, so that the last call is the one that counts: must not call the engine.
     fn set_deadline(&self, domain: DomId, vcpu: VcpuId, deadline: Option<u64>) {
         let _ = (domain, vcpu, deadline);
@@ -219,7 +221,7 @@ pub trait Hooks: Send + Sync {
     /// Would the embedder carry out this channel's sends itself, as KVM does in the kernel? True to take it, until
     /// [`unload`](Hooks::unload).
     ///
-    /// Each route is offered when it comes into being: when a port is bound, and again when its vCPU changes. Not
+    /// Each route is offered when it comes into being: when a port is bound, or restored, and again when its vCPU changes. Not
     /// offered are those to FIFO domains, to or from [sinks](crate::Delivery::Sink), and to or from what the embedder
     /// consumes. A domain that switches to FIFO loses the routes to it.
     ///
