@@ -53,7 +53,7 @@ pub fn build(command: &mut Command, what: &str) -> Result<PathBuf> {
 }
 
 /// The executable in one of cargo's JSON messages.
-fn executable(message: &str) -> Option<PathBuf> {
+pub fn executable(message: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     message.get("executable")?.as_str().map(PathBuf::from)
 }

@@ -9,6 +9,7 @@ mod fetch;
 mod fuzz;
 mod link;
 mod models;
+mod mutations;
 mod paths;
 mod replay;
 mod test;
@@ -41,6 +42,7 @@ enum Task {
     Replay(replay::Args),
     DeviceDiff(device_diff::Args),
     Bench(bench::Args),
+    Mutations(mutations::Args),
     Fuzz(fuzz::Args),
 }
 
@@ -62,6 +64,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),
+        Task::Mutations(args) => return mutations::run(&args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -56,7 +56,8 @@ fn an_idle_domain_and_an_open_port_are_as_small_as_promised() {
     (0..128).for_each(|gfn| engine.expand_array(DomId(3), Gfn(gfn)).unwrap());
     let ports = 131_071;
     let (open, _) = grown(|| {
-        (0..ports).for_each(|_| assert_ne!(engine.alloc_unbound(DomId(3), DomId::SELF, DomId(1)), Ok(Port(0))));
+        (0..ports)
+            .for_each(|_| assert_ne!(engine.alloc_unbound(DomId(3), DomId::SELF, DomId(1)), Ok(Port(0))));
     });
     println!("open port: {:.3} bytes of {ports} ports", open as f64 / f64::from(ports));
     assert!(open <= 17 * ports as usize, "16 bytes, and the bitmap");
