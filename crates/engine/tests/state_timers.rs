@@ -4,15 +4,18 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
 use common::full::{MS, V2, assert_wrong, full, moved};
 use common::state::{Machine, configs};
 use common::{D1, V0};
-use evtchn_abi::{DomId, VcpuId, Virq};
+use evtchn_abi::{DomId, Port, VcpuId, Virq};
 use evtchn_engine::state::{DomainError, TimersState};
-use evtchn_engine::test_utils::Call;
+use evtchn_engine::test_utils::{Call, page};
+use evtchn_engine::{DomainConfig, Engine, Hooks, Upcall};
+use evtchn_sync::HeapPage;
 
 fn deadlines(machine: &Machine) -> Vec<(DomId, VcpuId, Option<u64>)> {
     let calls = machine.calls().into_iter();
@@ -118,4 +121,33 @@ fn a_timer_that_comes_while_the_domain_is_saved_is_in_the_state_or_has_raised_it
             }
         }
     }
+}
+
+/// Hooks that look at the guest's page while a vCPU's timers are locked.
+struct Looker {
+    page: Arc<HeapPage>,
+    seen: AtomicBool,
+}
+
+impl Hooks for Looker {
+    type Page = Arc<HeapPage>;
+    fn deliver(&self, _: DomId, _: VcpuId, _: Upcall) {}
+    fn wake_poller(&self, _: DomId, _: VcpuId) {}
+    fn set_deadline(&self, _: DomId, _: VcpuId, deadline: Option<u64>) {
+        if deadline.is_none() {
+            self.seen.store(common::bit(&self.page, 2048, 1), SeqCst);
+        }
+    }
+}
+
+/// So whoever saves the domain, and needs that lock, finds the timer, or its event is in the memory already.
+#[test]
+fn the_event_of_a_timer_is_raised_before_its_timers_are_unlocked() {
+    let engine = Engine::new(Looker { page: page(), seen: false.into() });
+    engine.create_domain(D1, DomainConfig::guest(1)).unwrap();
+    engine.set_shared_info(D1, Some(engine.hooks().page.clone())).unwrap();
+    assert_eq!(engine.bind_virq(D1, Virq::TIMER, V0), Ok(Port(1)));
+    engine.set_singleshot_timer(D1, V0, Some(500)).unwrap();
+    assert_eq!(engine.deadline_passed(D1, V0, 500), Ok(true));
+    assert!(engine.hooks().seen.load(SeqCst));
 }
