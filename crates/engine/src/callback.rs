@@ -64,7 +64,7 @@ const PPI_MARK: u64 = 1 << 56;
 const PPI_TYPE: u64 = CallbackPpi::TYPE as u64 | 1;
 
 impl CallbackCell {
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self { param: AtomicU64::new(0), effective: AtomicU64::new(0) }
     }
 
