@@ -37,8 +37,8 @@ impl<H: Hooks> Engine<H> {
     /// not made a handler of VIRQs, but for the hardware domain if there is none.
     ///
     /// # Errors
-    /// A state that no engine saves, or of a version that is not known; an id that is in use; a frame or a PIRQ that the
-    /// hooks refuse; no memory.
+    /// A state that no engine saves, or of a version that is not known; an id that is in use; a page for a sink; a frame or
+    /// a PIRQ that the hooks refuse; no memory.
     pub fn restore_domain(
         &self,
         state: &DomainState,
