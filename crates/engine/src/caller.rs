@@ -43,8 +43,8 @@ pub struct Caller<'e, H: Hooks> {
 impl<H: Hooks> Engine<H> {
     /// Makes a vCPU of a domain a caller.
     ///
-    /// If the domain is destroyed while there is one, its calls are refused as those of a domain without
-    /// ports; what the engine keeps of the domain is freed with its last caller.
+    /// If the domain is destroyed while there is one, its calls are refused: ESRCH, and EINVAL for a send. What the engine
+    /// keeps of the domain is freed with its last caller.
     ///
     /// # Errors
     /// ESRCH if there is no such domain, ENOENT if there is no such vCPU, ENOMEM.
@@ -79,6 +79,7 @@ impl<H: Hooks> Caller<'_, H> {
         let command = int(args[0]);
         match Hypercall(number) {
             Hypercall::EVENT_CHANNEL_OP => self.event_channel_op(command, args[1], memory),
+            _ if self.domain.is_gone() => Outcome::of(Err(OpError::NoDomain)),
             _ => self.engine.hypercall_by(&self.domain, self.vcpu, number, args, memory),
         }
     }
@@ -93,6 +94,7 @@ impl<H: Hooks> Caller<'_, H> {
     ) -> Outcome {
         match Op(command) {
             Op::SEND => Outcome::of(copy_in(memory, arg).and_then(|a: Send| self.send(a.port))),
+            _ if self.domain.is_gone() => Outcome::of(Err(OpError::NoDomain)),
             _ => self.engine.event_channel_op_by(&self.domain, command, arg, memory),
         }
     }

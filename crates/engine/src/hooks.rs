@@ -101,10 +101,11 @@ pub trait Hooks: Send + Sync {
     type Page: Page;
 
     /// `evtchn_upcall_pending` of `vcpu` went from 0 to 1, or it has moved, or the way to tell the vCPU has changed: let it
-    /// look. Not called for a vCPU that cannot be told: see [`Engine::set_callback`](crate::Engine::set_callback).
+    /// look. Not called for a vCPU that cannot be told: see [`Engine::set_callback`](crate::Engine::set_callback). A send that is under
+    /// way when the domain is destroyed may come here afterwards, with a number that a new domain of that id does not have.
     fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall);
 
-    /// The poll in which `vcpu` sleeps is over. May come before
+    /// The poll in which `vcpu` sleeps is over. As with `deliver`, the domain may be gone by now. May come before
     /// [`sched_poll`](crate::Engine::sched_poll) has returned, like a wake-up token.
     fn wake_poller(&self, domain: DomId, vcpu: VcpuId);
 

@@ -146,11 +146,12 @@
 //!
 //! # What is locked
 //!
-//! Sends, unmasks, polls and interrupts take no lock and wait for nobody. Each domain has one lock, for
+//! Sends, unmasks, polls and interrupts take no lock, but for that of a FIFO queue when a port is put there. Each domain has one lock, for
 //! whatever opens, closes, connects or moves a port, or sets up what is shared with the guest. Locks spin and
 //! serve in the order of arrival; none is held over a hook (but see [`Hooks::pirq_bind`], [`Hooks::pin`] and [`Hooks::set_deadline`]), nor while a
 //! guest's memory is copied. Taking a page away, moving a port to another vCPU, resets and destruction wait, without a lock,
-//! for the sends that are under way at that moment. The protocol is in the project's `docs/design.md`, section 3.
+//! for the sends that are under way at that moment. Where threads may be descheduled at any moment, as a VMM's, the feature `std`
+//! lets those that wait give their processor away. The protocol is in the project's `docs/design.md`, section 3.
 //!
 //! A thread that sends often does so by a [`Caller`], which is one vCPU of a domain with a slot of its own.
 //!

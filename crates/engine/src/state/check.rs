@@ -18,7 +18,6 @@ use crate::ops::fifo::block_offset;
 use crate::table::{BUCKET, MAX_PORTS};
 
 /// PIRQs of a domain.
-const MAX_PIRQS: u32 = 1 << 20;
 /// Records, vCPUs and PIRQs of a machine: what a state can make the engine allocate, some 256 MiB.
 const MACHINE_RECORDS: u64 = 1 << 22;
 const MACHINE_VCPUS: u64 = 1 << 17;
@@ -128,7 +127,7 @@ fn config(config: &ConfigState) -> Result<(), DomainError> {
     if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
         return Err(DomainError::Vcpus(config.vcpus));
     }
-    (config.nr_pirqs <= MAX_PIRQS).then_some(()).ok_or(DomainError::Pirqs(config.nr_pirqs))
+    (config.nr_pirqs <= domain::MAX_PIRQS).then_some(()).ok_or(DomainError::Pirqs(config.nr_pirqs))
 }
 
 /// How many records a domain has when its highest port is open: a whole number of buckets, at least one.

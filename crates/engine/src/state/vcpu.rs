@@ -139,7 +139,7 @@ impl<H: Hooks> Engine<H> {
     }
 
     /// Tells each vCPU whose upcall waits, and those that have registered their vcpu_infos, as when they did that.
-    pub(super) fn tell_vcpus(&self, domain: &Domain<H::Page>) {
+    pub(crate) fn tell_vcpus(&self, domain: &Domain<H::Page>) {
         for (vcpu, record) in (0..).map(VcpuId).zip(&domain.vcpus) {
             let effect = if record.area.is_some() {
                 Effect::Told(domain.id, domain.announce_all(vcpu, &enter()))
