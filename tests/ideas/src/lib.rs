@@ -8,7 +8,8 @@
 //! The cases run one by one, each in a process of its own (nextest) or one after the other: which port number is the lowest
 //! free one depends on what other threads of the process do at the moment.
 //!
-//! Cases with threads run for a moment; the variable `EVTCHN_IDEAS_FULL=1` gives them the counts that the table names.
+//! Cases with threads run for a moment; the variable `EVTCHN_IDEAS_FULL=1` gives them the counts that the table
+//! names, with which the longest take some minutes each in a release build.
 
 mod alloc;
 mod fifo;

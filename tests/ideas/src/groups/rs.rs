@@ -158,9 +158,12 @@ pub const CASES: &[Case] = &[
             });
             for _ in 0..rounds(500, 100_000) {
                 w.switch(2);
-                w.set_word(1, 0); // what a racing send has left there would make the port busy (Q14)
+                // What racing sends have left there would make the ports busy (Q14). One that is held back by a send may be
+                // passed over, so it is not always port 1.
+                (1..8).for_each(|p| w.set_word(p, 0));
                 w.expand(0);
-                assert_eq!((w.bi(D1, D2, near), w.reset(D1, SELF)), (1, 0));
+                let opened = w.bi(D1, D2, near);
+                assert_eq!(((1..8).contains(&opened), w.reset(D1, SELF)), (true, 0), "{opened}");
             }
         });
         assert_eq!((w.users(0), w.status(D2, SELF, near)), (2, unbound(D1, 0)));

@@ -199,7 +199,7 @@ pub const CASES: &[Case] = &[
         let (near, p) = w.pair(D2, D1);
         let area = w.frame(D1, FRAME);
         w.quiet();
-        for round in 0..rounds(1_000, 50_000) {
+        for round in 0..rounds(1_000, 20_000) {
             let mails = [Mail::default()];
             thread::scope(|scope| {
                 scope.spawn(|| {
