@@ -18,7 +18,7 @@ use crate::error::OpError;
 use crate::hooks::{Hooks, Upcall};
 
 /// The lowest vector that a vCPU may choose: those below are exceptions of the processor.
-const LOWEST_VECTOR: u8 = 0x10;
+pub(crate) const LOWEST_VECTOR: u8 = 0x10;
 
 /// How a hardware-assisted domain learns of events, unless its vCPUs have vectors of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,20 +68,34 @@ impl CallbackCell {
         Self { param: AtomicU64::new(0), effective: AtomicU64::new(0) }
     }
 
-    fn set(&self, param: u64, callback: Callback, nr_gsis: u32) {
-        self.param.store(param, SeqCst);
+    pub fn set(&self, param: u64, callback: Callback, nr_gsis: u32) {
         let effective = match callback {
-            Callback::Ppi(ppi) => ppi.to_param() | PPI_MARK,
-            Callback::Via(via @ CallbackVia::Vector(_)) => via.to_param(),
+            Callback::Ppi(_) | Callback::Via(CallbackVia::Vector(_)) => callback,
             // Without interrupt controllers there is no other way than a vector, and it cannot be switched off either.
-            Callback::Via(_) if nr_gsis == 0 => return,
-            Callback::Via(CallbackVia::Gsi(line)) if u32::from(line) >= nr_gsis => 0,
+            Callback::Via(_) if nr_gsis == 0 => self.get(),
+            Callback::Via(CallbackVia::Gsi(line)) if u32::from(line) >= nr_gsis => CallbackVia::None.into(),
+            Callback::Via(_) => callback,
+        };
+        self.put(param, effective);
+    }
+
+    /// Sets both, whether or not one follows from the other.
+    pub fn put(&self, param: u64, effective: Callback) {
+        self.param.store(param, SeqCst);
+        let effective = match effective {
+            Callback::Ppi(ppi) => ppi.to_param() | PPI_MARK,
             Callback::Via(via) => via.to_param(),
         };
         self.effective.store(effective, SeqCst);
     }
 
-    fn get(&self) -> Callback {
+    /// `HVM_PARAM_CALLBACK_IRQ` as it was set.
+    pub fn param(&self) -> u64 {
+        self.param.load(SeqCst)
+    }
+
+    /// What counts.
+    pub fn get(&self) -> Callback {
         let effective = self.effective.load(SeqCst);
         let ppi = (effective >> 56 == PPI_TYPE).then(|| CallbackPpi::from_param(effective ^ PPI_MARK));
         match ppi.flatten() {
@@ -193,7 +207,7 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// EINVAL if it is paravirtual.
     pub(crate) fn callback_param(&self, domain: &Domain<H::Page>) -> Result<u64, OpError> {
-        if domain.is_pv() { Err(OpError::NotHvm) } else { Ok(domain.callback.param.load(SeqCst)) }
+        if domain.is_pv() { Err(OpError::NotHvm) } else { Ok(domain.callback.param()) }
     }
 
     /// `HVMOP_set_evtchn_upcall_vector`: gives a vCPU of a hardware-assisted domain an interrupt vector of its own,

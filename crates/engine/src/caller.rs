@@ -7,14 +7,12 @@ use evtchn_abi::args::Send;
 use evtchn_abi::{DomId, Hypercall, Op, Port, VcpuId};
 use evtchn_sync::Reader;
 
-use crate::deliver::Effect;
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::{Hooks, Upcall};
 use crate::memory::{GuestMemory, copy_in};
 use crate::raw::{Outcome, int};
-use crate::send::Aim;
 
 /// A vCPU, or another thread that calls on behalf of a domain, with what makes its sends cheap: its domain at hand,
 /// and a reader slot of its own, which no other thread writes to.
@@ -45,8 +43,8 @@ pub struct Caller<'e, H: Hooks> {
 impl<H: Hooks> Engine<H> {
     /// Makes a vCPU of a domain a caller.
     ///
-    /// If the domain is destroyed while there is one, its calls are refused as those of a domain without
-    /// ports; what the engine keeps of the domain is freed with its last caller.
+    /// If the domain is destroyed while there is one, its calls are refused: ESRCH, and EINVAL for a send. What the engine
+    /// keeps of the domain is freed with its last caller.
     ///
     /// # Errors
     /// ESRCH if there is no such domain, ENOENT if there is no such vCPU, ENOMEM.
@@ -81,6 +79,7 @@ impl<H: Hooks> Caller<'_, H> {
         let command = int(args[0]);
         match Hypercall(number) {
             Hypercall::EVENT_CHANNEL_OP => self.event_channel_op(command, args[1], memory),
+            _ if self.domain.is_gone() => Outcome::of(Err(OpError::NoDomain)),
             _ => self.engine.hypercall_by(&self.domain, self.vcpu, number, args, memory),
         }
     }
@@ -95,6 +94,7 @@ impl<H: Hooks> Caller<'_, H> {
     ) -> Outcome {
         match Op(command) {
             Op::SEND => Outcome::of(copy_in(memory, arg).and_then(|a: Send| self.send(a.port))),
+            _ if self.domain.is_gone() => Outcome::of(Err(OpError::NoDomain)),
             _ => self.engine.event_channel_op_by(&self.domain, command, arg, memory),
         }
     }
@@ -110,21 +110,12 @@ impl<H: Hooks> Caller<'_, H> {
     /// As there.
     #[inline]
     pub fn send(&mut self, port: Port) -> Result<(), OpError> {
-        let (engine, domain) = (self.engine, &*self.domain);
-        let guard = self.reader.enter();
-        let effect = match engine.aim(domain, port, &guard) {
-            Aim::Merged(remote, far) => {
-                drop(guard); // nothing is left to do, and this is told apart from the rest for the sake of speed
-                return engine.sent(
-                    domain.id,
-                    port,
-                    Ok(Effect::Quiet { domain: remote, port: far, fresh: false }),
-                );
-            }
-            Aim::Raise(receiver, port) => Ok(receiver.raise(port, &guard)),
-            Aim::Rare => engine.send_rarely(domain, port, &guard),
+        let Self { engine, domain, reader, .. } = self;
+        let guard = reader.enter();
+        let Some(far) = engine.merged(domain, port, &guard) else {
+            return engine.send_edge(domain, port, guard);
         };
         drop(guard);
-        engine.sent(domain.id, port, effect)
+        engine.sent_quietly((domain.id, port), far, false)
     }
 }

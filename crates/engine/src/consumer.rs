@@ -45,7 +45,7 @@ impl<H: Hooks> Engine<H> {
         let caller = self.domain(caller)?;
         let domain = self.named(&caller, dom)?;
         domain.vcpu(vcpu)?;
-        let mut events = domain.event.lock();
+        let mut events = domain.lock_with_room();
         let port = domain.allocate(&mut events)?;
         if let Err(denied) = self.hooks.policy().create_consumer(&caller.party(), &domain.party(), remote) {
             events.ports.undo_take(port);

@@ -17,13 +17,73 @@ use crate::fifo::Fifo;
 use crate::hooks::{Hooks, Observed, Upcall};
 use crate::sink::Sunk;
 
-/// What a raise or an unmask changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a raise or an unmask changed, in one register: most raises lead to nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Edge {
-    /// The pending bit went from 0 to 1.
-    pub fresh: bool,
-    /// The vCPU whose upcall byte went from 0 to 1.
-    pub upcall: Option<VcpuId>,
+    /// The vCPU whose upcall byte went from 0 to 1, or `NOBODY`.
+    upcall: u32,
+    flags: u8,
+}
+
+const NOBODY: u32 = u32::MAX;
+const FRESH: u8 = 1;
+const POLLERS: u8 = 2;
+const SUNK: u8 = 4;
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self { upcall: NOBODY, flags: 0 }
+    }
+}
+
+impl Edge {
+    /// A vCPU's upcall byte went from 0 to 1, if any.
+    #[inline]
+    pub fn upcall(vcpu: Option<VcpuId>) -> Self {
+        Self { upcall: vcpu.map_or(NOBODY, |vcpu| vcpu.0), flags: 0 }
+    }
+
+    /// The same, and the pending bit went from 0 to 1.
+    #[inline]
+    pub fn and_fresh(self, fresh: bool) -> Self {
+        Self { flags: self.flags | if fresh { FRESH } else { 0 }, ..self }
+    }
+
+    /// The same, and some vCPU polls, perhaps for this port.
+    #[inline]
+    pub fn and_pollers(self, pollers: bool) -> Self {
+        Self { flags: self.flags | if pollers { POLLERS } else { 0 }, ..self }
+    }
+
+    /// A port of a sink was raised.
+    pub fn sunk() -> Self {
+        Self { upcall: NOBODY, flags: FRESH | SUNK }
+    }
+
+    #[inline]
+    pub fn fresh(self) -> bool {
+        self.flags & FRESH != 0
+    }
+
+    pub fn pollers(self) -> bool {
+        self.flags & POLLERS != 0
+    }
+
+    pub fn is_sunk(self) -> bool {
+        self.flags & SUNK != 0
+    }
+
+    /// The vCPU that is to look.
+    #[inline]
+    pub fn vcpu(self) -> Option<VcpuId> {
+        (self.upcall != NOBODY).then_some(VcpuId(self.upcall))
+    }
+
+    /// Has nobody to be told but the observer?
+    #[inline]
+    pub fn is_quiet(self) -> bool {
+        self.upcall == NOBODY && self.flags & (POLLERS | SUNK) == 0
+    }
 }
 
 /// What remains to be done for an event when its reader has left.
@@ -82,29 +142,40 @@ impl<P: Page> Domain<P> {
 
     /// Makes the port pending, and tells its vCPU.
     pub fn raise(&self, port: Port, guard: &Guard<'_>) -> Effect {
+        let edge = self.raise_edge(port, guard);
+        if edge.is_quiet() {
+            return Effect::Quiet { domain: self.id, port, fresh: edge.fresh() };
+        }
+        self.loud_effect(port, edge)
+    }
+
+    /// As `raise`, but leaves the consequences to `loud_effect`.
+    pub fn raise_edge(&self, port: Port, guard: &Guard<'_>) -> Edge {
         let edge = match self.fifo.load(guard) {
             Some(fifo) => {
-                let pushed = fifo.raise(port, &self.channels);
-                Edge {
-                    fresh: pushed.fresh,
-                    upcall: pushed.ready.filter(|&vcpu| self.mark_upcall(vcpu, guard)),
-                }
+                let edge = fifo.raise(port, &self.channels);
+                let told = edge.vcpu().filter(|&vcpu| self.mark_upcall(vcpu, guard));
+                Edge::upcall(told).and_fresh(edge.fresh())
             }
             None => match self.shared_info.load(guard) {
                 Some(page) => self.raise_bit(page, port, guard),
-                None => return self.raise_without_page(port),
+                None => return self.raise_without_page(),
             },
         };
         // After the pending bit, and after the port is on its queue, so that who is woken finds it there.
-        let pollers = edge.fresh && self.has_pollers();
-        if edge.upcall.is_none() && !pollers {
-            return Effect::Quiet { domain: self.id, port, fresh: edge.fresh };
-        }
-        self.effect(port, true, edge, pollers)
+        edge.and_pollers(edge.fresh() && self.has_pollers())
+    }
+
+    /// The consequences of a raise that somebody is to be told of.
+    #[cold]
+    #[inline(never)]
+    pub fn loud_effect(&self, port: Port, edge: Edge) -> Effect {
+        if edge.is_sunk() { self.sunk_effect(port, edge) } else { self.effect(port, true, edge) }
     }
 
     /// Does some vCPU poll? Asked by whoever has made a port pending, and pairs with `begin_poll`, which announces
     /// itself, fences, and looks at pending bits.
+    #[inline]
     fn has_pollers(&self) -> bool {
         fence_after_rmw();
         self.pollers.load(SeqCst) != 0
@@ -119,7 +190,7 @@ impl<P: Page> Domain<P> {
             }
             None => self.unmask_bit(port, guard),
         };
-        self.effect(port, false, Edge { fresh: false, upcall }, false)
+        self.effect(port, false, Edge::upcall(upcall))
     }
 
     /// Tells the port's vCPU of an event that is pending, as if nobody had been told of it. Only marks: the upcall is
@@ -145,8 +216,8 @@ impl<P: Page> Domain<P> {
     /// The upcall of a vCPU whose byte is set, to be delivered once more.
     pub fn waiting_upcall(&self, vcpu: VcpuId, guard: &Guard<'_>) -> Effect {
         let (pending, _) = self.upcall_state(vcpu, guard);
-        let edge = Edge { fresh: false, upcall: pending.then_some(vcpu) };
-        self.effect(Port(0), false, edge, false)
+        let edge = Edge::upcall(pending.then_some(vcpu));
+        self.effect(Port(0), false, edge)
     }
 
     /// Takes back an event that was not consumed. In the FIFO ABI the port stays on its queue: only the guest can
@@ -182,14 +253,14 @@ impl<P: Page> Domain<P> {
     }
 
     /// The consequences of an edge, with the poll of the vCPU that gets an upcall ended.
-    pub fn effect(&self, port: Port, raise: bool, edge: Edge, pollers: bool) -> Effect {
+    pub fn effect(&self, port: Port, raise: bool, edge: Edge) -> Effect {
         Effect::Raised(Raised {
             domain: self.id,
             port,
             raise,
-            fresh: edge.fresh,
-            told: edge.upcall.map(|vcpu| self.tell(vcpu)),
-            pollers,
+            fresh: edge.fresh(),
+            told: edge.vcpu().map(|vcpu| self.tell(vcpu)),
+            pollers: edge.pollers(),
         })
     }
 

@@ -6,7 +6,9 @@ use alloc::boxed::Box;
 use evtchn_abi::fifo::{NR_CHANNELS, Priority};
 use evtchn_abi::{DomId, NR_VIRQS, Pirq, Port, VcpuId, Virq};
 use evtchn_sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use evtchn_sync::{Guard, Mutex, Once, Page, Published, enter, no_readers, wait_for_readers};
+use evtchn_sync::{
+    Guard, Mutex, MutexGuard, Once, Page, Published, enter, no_readers, relax, wait_for_readers,
+};
 
 use crate::callback::CallbackCell;
 use crate::channel::{Binding, Channel, MAX_VCPUS, QueueId, State};
@@ -33,8 +35,10 @@ pub(crate) struct Events {
     pub dying: bool,
     /// Where its destruction goes on, if that gave way.
     pub teardown: Option<Port>,
-    /// The FIFO ABI was given up, and there may be readers that use it still.
-    pub fifo_is_leaving: bool,
+    /// How many times the FIFO ABI was given up with readers that may use it still.
+    pub leaving: u32,
+    /// How many switches to FIFO have not collected the two-level bits yet.
+    pub collecting: u32,
 }
 
 /// What the engine keeps of a vCPU.
@@ -74,13 +78,21 @@ impl<P> Vcpu<P> {
     }
 }
 
+/// More PIRQs than this no domain has: their table is made at once.
+pub(crate) const MAX_PIRQS: u32 = 1 << 20;
+
 /// The PIRQ's line may be shared, as its guest said.
 const SHARES: u32 = 1 << 31;
 
-/// The port in an entry of a VIRQ or PIRQ table, or the suspend port; 0 is none.
+/// The port in an entry of a VIRQ or PIRQ table; 0 is none.
 fn port_in(entry: &AtomicU32) -> Option<Port> {
     // Acquire pairs with the release of whoever sets the entry.
-    let port = entry.load(Ordering::Acquire) & !SHARES;
+    port_number(entry.load(Ordering::Acquire))
+}
+
+/// The port that a number in an entry stands for.
+pub(crate) fn port_number(entry: u32) -> Option<Port> {
+    let port = entry & !SHARES;
     (port != 0).then_some(Port(port))
 }
 
@@ -96,6 +108,7 @@ pub(crate) struct Domain<P> {
     pub pollers: AtomicU32,
     width: AtomicU8,
     paused: AtomicBool,
+    gone: AtomicBool,
     /// An EOI of a PIRQ unmasks its port.
     auto_unmask: AtomicBool,
     /// Where to send when the domain has suspended; 0 for nowhere.
@@ -111,7 +124,7 @@ pub(crate) struct Domain<P> {
 
 impl<P> Domain<P> {
     pub fn new(id: DomId, config: DomainConfig) -> Result<Self, OpError> {
-        if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
+        if config.vcpus == 0 || config.vcpus > MAX_VCPUS || config.nr_pirqs > MAX_PIRQS {
             return Err(OpError::Invalid);
         }
         let vcpus = filled(config.vcpus as usize, Vcpu::new).ok_or(OpError::OutOfMemory)?;
@@ -129,6 +142,7 @@ impl<P> Domain<P> {
             pollers: AtomicU32::new(0),
             width: AtomicU8::new(config.width as u8),
             paused: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             auto_unmask: AtomicBool::new(false),
             suspend_port: AtomicU32::new(0),
             vcpus,
@@ -173,6 +187,16 @@ impl<P> Domain<P> {
         self.config.kind == DomainKind::Pv
     }
 
+    /// Was the domain destroyed? Its callers may still hold it.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    pub fn set_gone(&self) {
+        // Release pairs with `is_gone`: all its ports are closed.
+        self.gone.store(true, Ordering::Release);
+    }
+
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
@@ -190,7 +214,8 @@ impl<P> Domain<P> {
     }
 
     pub fn suspend_port(&self) -> Option<Port> {
-        port_in(&self.suspend_port)
+        let port = self.suspend_port.load(Ordering::Acquire);
+        (port != 0).then_some(Port(port))
     }
 
     pub fn set_suspend_port(&self, port: Port) {
@@ -245,6 +270,37 @@ impl<P> Domain<P> {
 }
 
 impl<P: Page> Domain<P> {
+    /// Locks the domain for an allocation: if it has no free port, not before those that are in quarantine are free.
+    /// Nothing is held while that takes long.
+    pub fn lock_with_room(&self) -> MutexGuard<'_, Events> {
+        loop {
+            let mut events = self.event.lock();
+            if events.quarantine.is_empty() {
+                return events;
+            }
+            self.release_soon(&mut events);
+            if events.quarantine.is_empty() || self.has_free_port(&events) {
+                return events;
+            }
+            drop(events);
+            wait_for_readers();
+            relax();
+        }
+    }
+
+    /// Runs an operation that allocates while it holds more than the domain's lock: again, if it found no port only
+    /// because of the quarantine.
+    pub fn with_room<R>(&self, operation: impl Fn() -> Result<R, OpError>) -> Result<R, OpError> {
+        loop {
+            drop(self.lock_with_room());
+            let result = operation();
+            let only_waiting = || !self.event.lock().quarantine.is_empty();
+            if !matches!(result, Err(OpError::NoSpace)) || !only_waiting() {
+                return result;
+            }
+        }
+    }
+
     /// Takes the lowest free port. Its record stays free until [`Domain::open`].
     ///
     /// # Errors
@@ -253,24 +309,17 @@ impl<P: Page> Domain<P> {
         if events.dying {
             return Err(OpError::Dying);
         }
-        self.release_soon(events);
-        let taken = self.take_lowest(events);
-        if taken != Err(OpError::NoSpace) || events.quarantine.is_empty() {
-            return taken;
-        }
-        // A guest that has closed ports must not be told that there are none.
-        self.settle(events);
-        self.take_lowest(events)
+        events.ports.take_lowest(self.highest_port(), &self.channels, |port| self.is_busy(port))
+    }
+
+    fn has_free_port(&self, events: &Events) -> bool {
+        events.ports.find_lowest(self.highest_port(), |port| self.is_busy(port)).is_ok()
     }
 
     /// Waits a little for readers, so that a guest mostly gets the port that it has just closed, as from Xen.
     fn release_soon(&self, events: &mut Events) {
-        let Events { ports, quarantine, .. } = events;
-        quarantine.release_soon(&self.channels, |port| self.release(ports, port));
-    }
-
-    fn take_lowest(&self, events: &mut Events) -> Result<Port, OpError> {
-        events.ports.take_lowest(self.highest_port(), &self.channels, |port| self.is_busy(port))
+        let Events { ports, quarantine, collecting, .. } = events;
+        quarantine.release_soon(&self.channels, |port| self.release(ports, port, *collecting));
     }
 
     /// The highest port that the domain may open.
@@ -279,12 +328,10 @@ impl<P: Page> Domain<P> {
         self.config.max_port.map_or(highest, |max| max.min(highest))
     }
 
-    /// Waits until no closed port is in quarantine. The one case in which readers are waited for under a lock.
-    pub fn settle(&self, events: &mut Events) {
-        while !events.quarantine.is_empty() {
-            wait_for_readers();
-            self.release_quarantine(events);
-        }
+    /// Waits, without a lock, for the ports that are in quarantine.
+    pub fn settle(&self) {
+        wait_for_readers();
+        self.release_quarantine(&mut self.event.lock());
     }
 
     /// Frees a port's record and number. What is bound to it has been undone by the caller.
@@ -298,7 +345,7 @@ impl<P: Page> Domain<P> {
         // First the look, then the bit: who is not found by the look either has set the bit already, or sees
         // that the port is closed.
         let free_at_once = no_readers();
-        self.forget_event(port, channel);
+        self.forget_event(port, channel, events.collecting);
         if free_at_once {
             events.ports.give_back(port);
         } else {
@@ -309,21 +356,26 @@ impl<P: Page> Domain<P> {
 
     /// Frees closed ports that no reader can reach any more.
     pub fn release_quarantine(&self, events: &mut Events) {
-        let Events { ports, quarantine, .. } = events;
-        quarantine.release(&self.channels, |port| self.release(ports, port));
+        let Events { ports, quarantine, collecting, .. } = events;
+        quarantine.release(&self.channels, |port| self.release(ports, port, *collecting));
     }
 
-    fn release(&self, ports: &mut Ports, port: Port) {
+    fn release(&self, ports: &mut Ports, port: Port, collecting: u32) {
         if let Some(channel) = self.channels.get(port) {
-            self.forget_event(port, channel);
+            self.forget_event(port, channel, collecting);
         }
         ports.give_back(port);
     }
 
-    /// Takes back what was pending on a closed port, kept events included.
-    fn forget_event(&self, port: Port, channel: &Channel) {
+    /// Takes back what was pending on a closed port, kept events included; and its two-level bit, while the bits are
+    /// still to be collected after a switch to FIFO.
+    fn forget_event(&self, port: Port, channel: &Channel, collecting: u32) {
+        let guard = enter();
         channel.take_saved();
-        self.clear_pending(port, &enter());
+        self.clear_pending(port, &guard);
+        if collecting != 0 {
+            self.clear_pending_bit(port, &guard);
+        }
     }
 
     /// Is the port on a queue still, though it may be closed? Then it must not be handed out: its next

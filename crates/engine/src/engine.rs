@@ -120,7 +120,8 @@ impl<H: Hooks> Engine<H> {
 
     /// Sets, moves or takes away a domain's shared_info, and returns the page that it was.
     ///
-    /// The contents are not copied. Bits that would have been set while there is no page are lost.
+    /// The contents are not copied. Bits that would have been set while there is no page are lost; what is on FIFO queues
+    /// is announced again in the new page.
     /// The vcpu_infos of vCPUs below 32 lie in this page, unless the guest has registered others. vCPUs above get no
     /// upcalls until they have one registered.
     ///
@@ -134,9 +135,19 @@ impl<H: Hooks> Engine<H> {
             if present && domain.is_sink() {
                 return Err(OpError::NotSupported);
             }
-            Ok(domain.shared_info.replace(page.map(Box::new)).wait().map(|page| *page))
+            let old = domain.shared_info.replace(page.map(Box::new)).wait().map(|page| *page);
+            self.announce_queues(&domain);
+            Ok(old)
         });
         self.acted(id, Action::SetSharedInfo { present }, result)
+    }
+
+    /// Tells the vCPUs that have something on a queue: there may have been no page to say so when it came there.
+    fn announce_queues(&self, domain: &Domain<H::Page>) {
+        if domain.fifo.is_some() {
+            domain.mark_ready_vcpus(&enter());
+            self.tell_vcpus(domain);
+        }
     }
 
     /// Changes the width of a domain's layout, as an HVM guest does that changes its mode.

@@ -101,10 +101,11 @@ pub trait Hooks: Send + Sync {
     type Page: Page;
 
     /// `evtchn_upcall_pending` of `vcpu` went from 0 to 1, or it has moved, or the way to tell the vCPU has changed: let it
-    /// look. Not called for a vCPU that cannot be told: see [`Engine::set_callback`](crate::Engine::set_callback).
+    /// look. Not called for a vCPU that cannot be told: see [`Engine::set_callback`](crate::Engine::set_callback). A send that is under
+    /// way when the domain is destroyed may come here afterwards, with a number that a new domain of that id does not have.
     fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall);
 
-    /// The poll in which `vcpu` sleeps is over. May come before
+    /// The poll in which `vcpu` sleeps is over. As with `deliver`, the domain may be gone by now. May come before
     /// [`sched_poll`](crate::Engine::sched_poll) has returned, like a wake-up token.
     fn wake_poller(&self, domain: DomId, vcpu: VcpuId);
 
@@ -144,6 +145,8 @@ pub trait Hooks: Send + Sync {
     ///
     /// Unless this is overridden guests have no timers, but for an embedder that looks at
     /// [`Engine::deadline`](crate::Engine::deadline).
+    ///
+    /// Also called for each vCPU of a restored domain that waits for a deadline.
     ///
     /// Called with the vCPU's timer lock held, so that the last call is the one that counts: must not call the engine.
     fn set_deadline(&self, domain: DomId, vcpu: VcpuId, deadline: Option<u64>) {
@@ -219,7 +222,7 @@ pub trait Hooks: Send + Sync {
     /// Would the embedder carry out this channel's sends itself, as KVM does in the kernel? True to take it, until
     /// [`unload`](Hooks::unload).
     ///
-    /// Each route is offered when it comes into being: when a port is bound, and again when its vCPU changes. Not
+    /// Each route is offered when it comes into being: when a port is bound, or restored, and again when its vCPU changes. Not
     /// offered are those to FIFO domains, to or from [sinks](crate::Delivery::Sink), and to or from what the embedder
     /// consumes. A domain that switches to FIFO loses the routes to it.
     ///

@@ -1,41 +1,106 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The hypervisor side of Xen event channels.
 //!
+//! # A small VMM
+//!
+//! Two guests with a channel between them: one with the two-level ABI, and one with the FIFO ABI, whose kernel is played by
+//! `evtchn-guest`. (The repository has the same with threads, polls, deadlines and long resets: `examples/vmm`.)
+//!
 //! ```
-//! use std::sync::Arc;
-//! use evtchn_abi::{DomId, Layout, Port, VcpuId};
-//! use evtchn_engine::{DomainConfig, Engine, Hooks, OpError, Upcall};
-//! use evtchn_guest::{SelfNotify, TwoLevel, Vcpu};
+//! use std::collections::HashMap;
+//! use std::sync::{Arc, Mutex};
+//!
+//! use evtchn_abi::{DomId, Errno, Gfn, Hypercall, Layout, Op, Port, VcpuId};
+//! use evtchn_engine::{Caller, DomainConfig, Engine, Hooks, OpError, Outcome, Upcall};
+//! use evtchn_guest::{Fifo, FifoVcpu};
 //! use evtchn_sync::HeapPage;
 //!
-//! /// The embedder's side: a VMM would interrupt the vCPU here.
-//! struct Vmm;
-//! impl Hooks for Vmm {
-//!     type Page = Arc<HeapPage>;
-//!     fn deliver(&self, domain: DomId, vcpu: VcpuId, _: Upcall) {
-//!         println!("domain {domain}: upcall for vCPU {vcpu}");
-//!     }
-//!     fn wake_poller(&self, _: DomId, _: VcpuId) {}
+//! const DISK: DomId = DomId(1);
+//! const CLIENT: DomId = DomId(2);
+//! const V0: VcpuId = VcpuId(0);
+//!
+//! /// What the VMM has: the guests' memory, and a way to interrupt their vCPUs.
+//! #[derive(Default)]
+//! struct Vmm {
+//!     frames: Mutex<HashMap<(DomId, Gfn), Arc<HeapPage>>>,
+//!     interrupted: Mutex<Vec<(DomId, VcpuId)>>,
 //! }
 //!
-//! let engine = Engine::new(Vmm);
-//! let (front, back) = (DomId(1), DomId(2));
-//! let page = Arc::new(HeapPage::new()); // shared with domain 2
-//! engine.create_domain(front, DomainConfig::default())?;
-//! engine.create_domain(back, DomainConfig::default())?;
-//! engine.set_shared_info(back, Some(page.clone()))?;
+//! impl Vmm {
+//!     fn frame(&self, domain: DomId, gfn: Gfn) -> Arc<HeapPage> {
+//!         self.frames.lock().unwrap().entry((domain, gfn)).or_default().clone()
+//!     }
+//! }
 //!
-//! // Domain 2 waits for domain 1, domain 1 binds, and sends.
-//! let waiting = engine.alloc_unbound(back, DomId::SELF, front)?;
-//! let port = engine.bind_interdomain(front, back, waiting)?;
-//! engine.send(front, port)?; // calls `deliver`
+//! impl Hooks for Vmm {
+//!     type Page = Arc<HeapPage>; // with rust-vmm: evtchn_vm_memory::GuestPage
 //!
-//! // What domain 2's kernel does in its upcall.
-//! let guest = TwoLevel::new(page, &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
-//! guest.bind_to_vcpu(waiting, VcpuId(0));
+//!     /// A vCPU is to look for events: inject the interrupt, kick its thread.
+//!     fn deliver(&self, domain: DomId, vcpu: VcpuId, _kind: Upcall) {
+//!         self.interrupted.lock().unwrap().push((domain, vcpu));
+//!     }
+//!
+//!     /// A vCPU that slept in a poll is to go on.
+//!     fn wake_poller(&self, _: DomId, _: VcpuId) {}
+//!
+//!     /// The guest names a frame for the FIFO ABI: is it its memory?
+//!     fn pin(&self, domain: DomId, gfn: Gfn) -> Option<Arc<HeapPage>> {
+//!         (gfn.0 < 0x1000).then(|| self.frame(domain, gfn))
+//!     }
+//! }
+//!
+//! /// A vCPU's thread, where the guest has executed the hypercall instruction.
+//! fn hypercall(vcpu: &mut Caller<'_, Vmm>, op: Op, argument: &mut [u8]) -> i64 {
+//!     let registers = [op.0.into(), 0, 0, 0, 0]; // the command, and the address of its argument
+//!     match vcpu.hypercall(Hypercall::EVENT_CHANNEL_OP.0, registers, argument) {
+//!         Outcome::Done(result) => result,
+//!         Outcome::NotMine => Errno::ENOSYS.negated(),
+//!         // A poll sleeps, a long reset gives way: `event_channel_op` of this guest does neither.
+//!         Outcome::Block { .. } | Outcome::Again => unreachable!(),
+//!     }
+//! }
+//!
+//! /// The same, as the FIFO guest's kernel sees it.
+//! struct Xen<'e>(Mutex<Caller<'e, Vmm>>);
+//! impl evtchn_guest::Hypercall for Xen<'_> {
+//!     fn event_channel_op(&self, op: Op, argument: &mut [u8]) -> Result<(), Errno> {
+//!         match hypercall(&mut self.0.lock().unwrap(), op, argument) {
+//!             0 => Ok(()),
+//!             error => Err(Errno(error.unsigned_abs() as u16)),
+//!         }
+//!     }
+//! }
+//!
+//! let engine = Engine::new(Vmm::default());
+//! for domain in [DISK, CLIENT] {
+//!     engine.create_domain(domain, DomainConfig::guest(1))?;
+//!     engine.set_shared_info(domain, Some(engine.hooks().frame(domain, Gfn(0))))?;
+//! }
+//!
+//! // The disk's kernel boots: a control block, words for 1,024 ports, a port for the client.
+//! let vmm = engine.hooks();
+//! let xen = Xen(Mutex::new(engine.caller(DISK, V0)?));
+//! let block = FifoVcpu::new(vmm.frame(DISK, Gfn(1)), 0);
+//! let kernel = Fifo::new(vmm.frame(DISK, Gfn(0)), &Layout::X86_64, [block], [vmm.frame(DISK, Gfn(2))]);
+//! kernel.init_vcpu(V0, Gfn(1), &xen).unwrap();
+//! kernel.cover(Port(1), |page| Gfn(2 + page as u64), &xen).unwrap();
+//! let requests = engine.alloc_unbound(DISK, DomId::SELF, CLIENT)?; // the typed door
+//! kernel.unmask(requests, &xen).unwrap();
+//!
+//! // The client binds, and sends: the number of its port in the argument.
+//! let mut client = engine.caller(CLIENT, V0)?;
+//! let port = engine.bind_interdomain(CLIENT, DISK, requests)?;
+//! vmm.interrupted.lock().unwrap().clear(); // binding tells the binder, once
+//! assert_eq!(hypercall(&mut client, Op::SEND, &mut port.0.to_le_bytes()), 0);
+//! assert_eq!(*vmm.interrupted.lock().unwrap(), [(DISK, V0)]);
+//!
+//! // The disk's kernel in its upcall.
 //! let mut seen = Vec::new();
-//! guest.upcall(VcpuId(0), |port| seen.push(port));
-//! assert_eq!(seen, [waiting]);
+//! kernel.upcall(V0, |port| seen.push(port));
+//! assert_eq!(seen, [requests]);
+//!
+//! drop((client, xen));
+//! engine.destroy_domain(DISK)?; // closes its ports and gives its pages back
 //! # Ok::<(), OpError>(())
 //! ```
 //!
@@ -81,11 +146,12 @@
 //!
 //! # What is locked
 //!
-//! Sends, unmasks, polls and interrupts take no lock and wait for nobody. Each domain has one lock, for
+//! Sends, unmasks, polls and interrupts take no lock, but for that of a FIFO queue when a port is put there. Each domain has one lock, for
 //! whatever opens, closes, connects or moves a port, or sets up what is shared with the guest. Locks spin and
 //! serve in the order of arrival; none is held over a hook (but see [`Hooks::pirq_bind`], [`Hooks::pin`] and [`Hooks::set_deadline`]), nor while a
 //! guest's memory is copied. Taking a page away, moving a port to another vCPU, resets and destruction wait, without a lock,
-//! for the sends that are under way at that moment. The protocol is in the project's `docs/design.md`, section 3.
+//! for the sends that are under way at that moment. Where threads may be descheduled at any moment, as a VMM's, the feature `std`
+//! lets those that wait give their processor away. The protocol is in the project's `docs/design.md`, section 3.
 //!
 //! A thread that sends often does so by a [`Caller`], which is one vCPU of a domain with a slot of its own.
 //!

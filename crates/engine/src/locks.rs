@@ -5,8 +5,8 @@
 //! |---|---|---|---|
 //! | 1 | registry | which domains exist, who handles a global VIRQ | create, destroy, set_virq_handler, bind_virq of a global VIRQ, validate |
 //! | 2 | event lock, one per domain; of two the lower id first | bindings, allocation, VIRQ and PIRQ tables, reset, what is shared with the guest | all that open, close, connect, move or set up |
-//! | 3 | timer lock, one per vCPU | its timers | whoever sets them, `deadline_passed`; beside none of the others |
-//! | 3 | queue lock, one per FIFO queue; of two the lower queue id first | the queue's tail and HEAD, the last queue of the ports that it is | whoever links a port |
+//! | 3 | timer lock, one per vCPU | its timers | whoever sets them, `deadline_passed`, and whoever saves the domain |
+//! | 4 | queue lock, one per FIFO queue; of two the lower queue id first | the queue's tail and HEAD, the last queue of the ports that it is | whoever links a port |
 //!
 //! Sends, unmasks, polls, VIRQs and PIRQs take none of the first two. They are *readers* ([`evtchn_sync::enter`]): what
 //! they find in the domain table, the records and the pages stays until they are done. What a close does about

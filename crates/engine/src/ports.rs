@@ -76,20 +76,26 @@ impl Ports {
         channels: &Channels,
         busy: impl Fn(Port) -> bool,
     ) -> Result<Port, OpError> {
-        let mut free = self.lowest_free();
-        while let Some(port) = free.filter(|&port| port.0 <= highest && busy(port)) {
-            free = self.next_free(Port(port.0 + 1));
-        }
-        let port = free.unwrap_or(Port(self.valid()));
-        if port.0 > highest {
-            return Err(OpError::NoSpace);
-        }
+        let port = self.find_lowest(highest, busy)?;
         if port.0 >= self.valid() {
             self.grow(channels)?;
         }
         self.take(port);
         self.active += 1;
         Ok(port)
+    }
+
+    /// The port that `take_lowest` would take.
+    ///
+    /// # Errors
+    /// ENOSPC if there is none.
+    pub fn find_lowest(&self, highest: u32, busy: impl Fn(Port) -> bool) -> Result<Port, OpError> {
+        let mut free = self.lowest_free();
+        while let Some(port) = free.filter(|&port| port.0 <= highest && busy(port)) {
+            free = self.next_free(Port(port.0 + 1));
+        }
+        let port = free.unwrap_or(Port(self.valid()));
+        if port.0 <= highest { Ok(port) } else { Err(OpError::NoSpace) }
     }
 
     /// Takes the port of this number, making the records up to it if need be.

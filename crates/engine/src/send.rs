@@ -12,17 +12,7 @@ use crate::deliver::Effect;
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
-use crate::hooks::Hooks;
-
-/// Where a send goes.
-pub(crate) enum Aim<'g, P> {
-    /// To a port that is raised already.
-    Merged(DomId, Port),
-    /// To a port of another guest's.
-    Raise(&'g Domain<P>, Port),
-    /// Elsewhere.
-    Rare,
-}
+use crate::hooks::{Hooks, Observed};
 
 impl<H: Hooks> Engine<H> {
     /// `EVTCHNOP_send`: signals the other end of `port`.
@@ -50,27 +40,60 @@ impl<H: Hooks> Engine<H> {
         port: Port,
         guard: &Guard<'_>,
     ) -> Result<Effect, OpError> {
-        match self.aim(caller, port, guard) {
-            Aim::Merged(domain, port) => Ok(Effect::Quiet { domain, port, fresh: false }),
-            Aim::Raise(receiver, port) => Ok(receiver.raise(port, guard)),
-            Aim::Rare => self.send_rarely(caller, port, guard),
+        match self.receiver(caller, port, guard) {
+            Some((receiver, port)) => Ok(receiver.raise(port, guard)),
+            None => self.send_rarely(caller, port, guard),
         }
     }
 
-    /// Where a send goes. Most go to another guest, and most of those change nothing: this is small.
+    /// The other guest's port that a send raises. None for the sends that are rare.
     #[inline]
-    pub(crate) fn aim<'g>(
+    fn receiver<'g>(
         &'g self,
         caller: &Domain<H::Page>,
         port: Port,
         guard: &'g Guard<'_>,
-    ) -> Aim<'g, H::Page> {
-        let Some((remote, port)) = caller.channels.peer(port) else { return Aim::Rare };
-        let Ok(receiver) = self.peek(remote, guard) else { return Aim::Rare };
-        if self.hooks.policy().send(&caller.party(), &receiver.party()).is_err() {
-            return Aim::Rare;
-        }
-        if receiver.is_raised(port, guard) { Aim::Merged(remote, port) } else { Aim::Raise(receiver, port) }
+    ) -> Option<(&'g Domain<H::Page>, Port)> {
+        let (remote, port) = caller.channels.peer(port)?;
+        let receiver = self.peek(remote, guard).ok()?;
+        self.hooks.policy().send(&caller.party(), &receiver.party()).ok()?;
+        Some((receiver, port))
+    }
+
+    /// The port that a send finds raised already, so that it is done. Most are: this is small.
+    #[inline]
+    pub(crate) fn merged(
+        &self,
+        caller: &Domain<H::Page>,
+        port: Port,
+        guard: &Guard<'_>,
+    ) -> Option<(DomId, Port)> {
+        let (receiver, port) = self.receiver(caller, port, guard)?;
+        receiver.is_raised(port, guard).then_some((receiver.id, port))
+    }
+
+    /// Sends what was not merged, as the reader that holds the guard.
+    #[inline(never)]
+    pub(crate) fn send_edge(
+        &self,
+        caller: &Domain<H::Page>,
+        port: Port,
+        guard: Guard<'_>,
+    ) -> Result<(), OpError> {
+        let effect = match self.receiver(caller, port, &guard) {
+            Some((receiver, far)) => {
+                let edge = receiver.raise_edge(far, &guard);
+                if edge.is_quiet() {
+                    let far = (receiver.id, far);
+                    drop(guard);
+                    return self.sent_quietly((caller.id, port), far, edge.fresh());
+                }
+                Ok(receiver.loud_effect(far, edge))
+            }
+            None => self.send_rarely(caller, port, &guard),
+        };
+        drop(guard);
+        self.sent(caller.id, port, effect)
     }
 
     /// Does what the reader that has sent could not do.
@@ -83,6 +106,18 @@ impl<H: Hooks> Engine<H> {
     ) -> Result<(), OpError> {
         let result = effect.map(|effect| self.fire(effect));
         self.observed(caller, Op::SEND, port, result)
+    }
+
+    /// As `sent`, for a send of which nobody is told but the observer.
+    #[inline]
+    pub(crate) fn sent_quietly(
+        &self,
+        (caller, port): (DomId, Port),
+        (domain, far): (DomId, Port),
+        fresh: bool,
+    ) -> Result<(), OpError> {
+        self.hooks.observe(Observed::Raised { domain, port: far, fresh, upcall: None });
+        self.observed(caller, Op::SEND, port, Ok(()))
     }
 
     /// Sends from a port whose other end is not a guest's, or is not there.

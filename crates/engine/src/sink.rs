@@ -36,14 +36,18 @@ impl<P> Domain<P> {
 impl<P: Page> Domain<P> {
     /// Raises a port of a domain that has no page. Unless it is a sink, the event is lost.
     #[cold]
-    pub fn raise_without_page(&self, port: Port) -> Effect {
-        if !self.is_sink() {
-            return self.effect(port, true, Edge::default(), false);
-        }
-        let vcpu = self.channels.get(port).map(Channel::vcpu).unwrap_or_default();
+    pub fn raise_without_page(&self) -> Edge {
         // A poll that is announced later than this look has not seen the event, as in a guest that had cleared it.
-        let pollers = self.pollers.load(SeqCst) != 0;
-        Effect::Sunk(Sunk { domain: self.id, port, vcpu, pollers })
+        if !self.is_sink() {
+            return Edge::default();
+        }
+        Edge::sunk().and_pollers(self.pollers.load(SeqCst) != 0)
+    }
+
+    /// What follows for a port of a sink.
+    pub fn sunk_effect(&self, port: Port, edge: Edge) -> Effect {
+        let vcpu = self.channels.get(port).map(Channel::vcpu).unwrap_or_default();
+        Effect::Sunk(Sunk { domain: self.id, port, vcpu, pollers: edge.pollers() })
     }
 }
 

@@ -123,6 +123,7 @@ impl<H: Hooks> Engine<H> {
     /// Takes a domain without ports out of the table, and its pages away from it.
     fn finish(&self, domain: &Domain<H::Page>) -> Option<H::Page> {
         self.end_timers(domain);
+        domain.set_gone();
         self.unregister(domain.id);
         drop_areas(domain);
         drop(domain.fifo.replace(None));

@@ -6,12 +6,15 @@
 
 use evtchn_abi::args::VcpuSetPeriodicTimer;
 use evtchn_abi::{DomId, VcpuId, Virq};
+use evtchn_sync::enter;
 
 use crate::action::Action;
+use crate::deliver::Effect;
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::error::OpError;
 use crate::hooks::Hooks;
+use crate::state::TimersState;
 
 /// The longest period that Xen accepts: 146 years.
 const MAX_PERIOD_NS: u64 = u64::MAX >> 2;
@@ -27,7 +30,20 @@ pub(crate) struct Timers {
     ended: bool,
 }
 
+/// May a periodic timer have this period?
+pub(crate) fn accepts_period(period_ns: u64) -> bool {
+    (VcpuSetPeriodicTimer::MIN_PERIOD_NS..=MAX_PERIOD_NS).contains(&period_ns)
+}
+
 impl Timers {
+    pub fn save(&self) -> TimersState {
+        TimersState { singleshot: self.once, period: self.period, last_tick: self.last }
+    }
+
+    pub fn restored(state: TimersState) -> Self {
+        Self { once: state.singleshot, period: state.period, last: state.last_tick, ended: false }
+    }
+
     /// When to look at them next.
     fn next(&self) -> Option<u64> {
         let ticks = self.next_tick();
@@ -124,8 +140,7 @@ impl<H: Hooks> Engine<H> {
         period_ns: Option<u64>,
     ) -> Result<(), OpError> {
         domain.vcpu(vcpu)?;
-        let accepted = VcpuSetPeriodicTimer::MIN_PERIOD_NS..=MAX_PERIOD_NS;
-        if period_ns.is_some_and(|period| !accepted.contains(&period)) {
+        if period_ns.is_some_and(|period| !accepts_period(period)) {
             return Err(OpError::Invalid);
         }
         self.change_timers(domain, vcpu, |timers| timers.period = period_ns)
@@ -139,13 +154,30 @@ impl<H: Hooks> Engine<H> {
     /// # Errors
     /// ESRCH if there is no such domain, ENOENT if there is no such vCPU.
     pub fn deadline_passed(&self, domain: DomId, vcpu: VcpuId, now: u64) -> Result<bool, OpError> {
-        let due = self.domain(domain);
-        let due = due.and_then(|domain| self.change_timers(&domain, vcpu, |timers| timers.expire(now)));
+        let passed = self.domain(domain).and_then(|domain| self.expire(&domain, vcpu, now));
+        let (due, effect) = passed.map_or_else(|error| (Err(error), None), |(due, effect)| (Ok(due), effect));
         let due = self.acted_with(domain, due, |due| Action::DeadlinePassed { vcpu, now, due })?;
         if due {
-            self.raise_virq(domain, vcpu, Virq::TIMER)?;
+            let bound = self.fire_if_bound(effect);
+            self.acted(domain, Action::RaiseVirq { virq: Virq::TIMER, vcpu, bound }, Ok(()))?;
         }
         Ok(due)
+    }
+
+    /// Takes off what is due; whether anything was, and what its VIRQ leads to if it is bound.
+    ///
+    /// It is raised before the timers are unlocked: a state that is saved without a timer that has come is
+    /// older than its event, which is in the memory that is copied later.
+    fn expire(
+        &self,
+        domain: &Domain<H::Page>,
+        vcpu: VcpuId,
+        now: u64,
+    ) -> Result<(bool, Option<Effect>), OpError> {
+        self.change_timers(domain, vcpu, |timers| {
+            let due = timers.expire(now);
+            (due, if due { self.virq_effect(domain, Virq::TIMER, vcpu, &enter()) } else { None })
+        })
     }
 
     /// What was last asked for by [`Hooks::set_deadline`].
@@ -174,6 +206,16 @@ impl<H: Hooks> Engine<H> {
         let result = change(&mut timers);
         self.hooks.set_deadline(domain.id, vcpu, timers.next());
         Ok(result)
+    }
+
+    /// Asks for the deadlines of a domain that was restored.
+    pub(crate) fn ask_again(&self, domain: &Domain<H::Page>) {
+        for (id, vcpu) in (0..).map(VcpuId).zip(&domain.vcpus) {
+            let timers = vcpu.timers.lock();
+            if let Some(deadline) = timers.next() {
+                self.hooks.set_deadline(domain.id, id, Some(deadline));
+            }
+        }
     }
 
     /// The domain ends: takes back what was asked for, and asks for nothing more. A domain that gets its id later would

@@ -30,6 +30,7 @@ use crate::channel::Channel;
 use crate::config::Width;
 use crate::deliver::Edge;
 use crate::domain::Domain;
+use crate::vcpu_info::VcpuInfo;
 
 /// The words of one width, and where a guest of that width has them.
 pub(crate) trait Word {
@@ -141,6 +142,14 @@ fn mask<P: Page, W: Word>(page: &P, port: Port) -> Option<Bit<'_, P, W>> {
     Bit::new(page, W::LAYOUT.mask_word(word)?, bit)
 }
 
+/// The selector bit of a port's word on a vCPU.
+#[inline]
+fn selector<'g, P: Page, W: Word>(info: &VcpuInfo<'g, P>, port: Port) -> Option<Bit<'g, P, W>> {
+    let (word, _) = W::LAYOUT.word_and_bit(port)?;
+    let (page, offset) = info.selector(W::LAYOUT);
+    Bit::new(page, offset, word)
+}
+
 impl<P: Page> Domain<P> {
     /// Sets the port pending in the domain's page, and tells its vCPU if that is news and the port is not masked.
     #[inline]
@@ -156,7 +165,7 @@ impl<P: Page> Domain<P> {
         fence_after_rmw(); // set P, look at M: pairs with `unmask_in`
         let masked = mask::<P, W>(page, port)?.is_set();
         let upcall = if masked { None } else { self.announce::<W>(port, guard) };
-        Some(Edge { fresh: true, upcall })
+        Some(Edge::upcall(upcall).and_fresh(true))
     }
 
     /// Clears the mask bit, and tells the vCPU if that uncovered a pending event. Returns it if its upcall byte changed.
@@ -179,11 +188,8 @@ impl<P: Page> Domain<P> {
     #[inline]
     fn announce<W: Word>(&self, port: Port, guard: &Guard<'_>) -> Option<VcpuId> {
         let vcpu = self.channels.get(port)?.vcpu();
-        let (word, _) = W::LAYOUT.word_and_bit(port)?;
         let info = self.vcpu_info(vcpu, guard)?;
-        let seen = RMW_IS_FENCE && info.is_selected(word);
-        let selected = !seen && info.select(word) == Some(false);
-        (selected && info.mark_upcall()).then_some(vcpu)
+        (selector::<P, W>(&info, port)?.set() && info.mark_upcall()).then_some(vcpu)
     }
 
     /// Sets the selector bit of a port that is pending and not masked, as if nobody had done it. Returns its vCPU.
@@ -224,8 +230,10 @@ impl<P: Page> Domain<P> {
 
     /// The selector bit of a port's word on a vCPU.
     pub fn is_selected(&self, port: Port, vcpu: VcpuId, guard: &Guard<'_>) -> bool {
-        let word = self.width().layout().word_and_bit(port);
-        let info = self.vcpu_info(vcpu, guard);
-        word.zip(info).is_some_and(|((word, _), info)| info.is_selected(word))
+        by_width!(self.is_selected_in(port, vcpu, guard)).unwrap_or(false)
+    }
+
+    fn is_selected_in<W: Word>(&self, port: Port, vcpu: VcpuId, guard: &Guard<'_>) -> Option<bool> {
+        Some(selector::<P, W>(&self.vcpu_info(vcpu, guard)?, port)?.is_set())
     }
 }

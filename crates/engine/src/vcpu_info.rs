@@ -98,7 +98,7 @@ impl<P: Page> Domain<P> {
     }
 }
 
-impl<P: Page> VcpuInfo<'_, P> {
+impl<'g, P: Page> VcpuInfo<'g, P> {
     fn layout(&self) -> &'static Layout {
         self.width.layout()
     }
@@ -172,26 +172,9 @@ impl<P: Page> VcpuInfo<'_, P> {
         }
     }
 
-    /// Sets the selector bit of a word of ports; whether it was set. `None`: no such bit.
-    pub fn select(&self, word: u32) -> Option<bool> {
-        let offset = self.start + self.layout().pending_sel;
-        let was = match self.width {
-            Width::Bits64 => self.page.u64(offset)?.fetch_or(1 << word, SeqCst) >> word & 1 == 1,
-            Width::Bits32 => self.page.u32(offset)?.fetch_or(1 << word, SeqCst) >> word & 1 == 1,
-        };
-        if !was {
-            self.page.wrote(offset);
-        }
-        Some(was)
-    }
-
-    /// The selector bit of a word of ports.
-    pub fn is_selected(&self, word: u32) -> bool {
-        let offset = self.start + self.layout().pending_sel;
-        let selector = match self.width {
-            Width::Bits64 => self.page.u64(offset).map(|selector| selector.load(SeqCst)),
-            Width::Bits32 => self.page.u32(offset).map(|selector| u64::from(selector.load(SeqCst))),
-        };
-        selector.is_some_and(|selector| selector >> word & 1 == 1)
+    /// The page and the offset of the selector.
+    #[inline]
+    pub fn selector(&self, layout: &Layout) -> (&'g P, usize) {
+        (self.page, self.start + layout.pending_sel)
     }
 }

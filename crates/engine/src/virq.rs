@@ -102,7 +102,7 @@ impl<H: Hooks> Engine<H> {
 
     /// Raises the VIRQ if it is bound. A port that is closed meanwhile is not bound to something else before the
     /// reader is gone.
-    fn virq_effect(
+    pub(crate) fn virq_effect(
         &self,
         domain: &Domain<H::Page>,
         virq: Virq,

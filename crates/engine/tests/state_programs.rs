@@ -6,8 +6,8 @@
 mod common;
 
 use common::state::{Machine, VCPUS, configs};
-use evtchn_abi::{DomId, Pirq, Port, VcpuId, Virq};
-use evtchn_engine::{Consumer, MachineState};
+use evtchn_abi::{CallbackVia, DomId, Pirq, Port, VcpuId, Virq};
+use evtchn_engine::{Consumer, Delivery, DomainConfig, DomainKind, MachineState};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]
@@ -33,12 +33,22 @@ enum Step {
     Expand(DomId),
     Reset(DomId),
     Take(DomId, u32),
+    Register(DomId, u32),
+    Once(DomId, u32, Option<u64>),
+    Period(DomId, u32, Option<u64>),
+    Passed(DomId, u32, u64),
+    Callback(DomId, CallbackVia),
+    Vector(DomId, u32, u8),
+    AutoUnmask(DomId, bool),
+    Eoi(DomId, Pirq),
+    SuspendPort(DomId, Port),
+    Suspended(DomId),
     /// Saved, moved, and gone on with.
     Migrate,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let dom = || (0..3u16).prop_map(DomId);
+    let dom = || prop_oneof![9 => 0..3u16, 1 => Just(3)].prop_map(DomId);
     let port = || prop_oneof![9 => 1..12u32, 1 => 60..68u32].prop_map(Port);
     let vcpu = || 0..VCPUS;
     let pirq = || (0..3u32).prop_map(Pirq);
@@ -66,6 +76,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => dom().prop_map(Step::Expand),
         1 => dom().prop_map(Step::Reset),
         6 => (dom(), vcpu()).prop_map(|(d, v)| Step::Take(d, v)),
+        1 => (dom(), vcpu()).prop_map(|(d, v)| Step::Register(d, v)),
+        2 => timer(),
+        2 => upcalls(),
+        1 => (dom(), any::<bool>()).prop_map(|(d, on)| Step::AutoUnmask(d, on)),
+        1 => (dom(), pirq()).prop_map(|(d, n)| Step::Eoi(d, n)),
+        1 => (dom(), port()).prop_map(|(d, p)| Step::SuspendPort(d, p)),
+        1 => dom().prop_map(Step::Suspended),
         2 => Just(Step::Migrate),
     ];
     let fifo = prop::collection::vec((dom(), vcpu()), 0..4);
@@ -76,6 +93,40 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         begin.extend(steps);
         begin
     })
+}
+
+fn timer() -> impl Strategy<Value = Step> {
+    let vcpu = || ((0..4u16).prop_map(DomId), 0..VCPUS);
+    let time = || (0..20u64).prop_map(|ms| ms * 1_000_000);
+    let maybe = || prop::option::of(time());
+    prop_oneof![
+        1 => (vcpu(), maybe()).prop_map(|((d, v), t)| Step::Once(d, v, t)),
+        1 => (vcpu(), maybe()).prop_map(|((d, v), t)| Step::Period(d, v, t)),
+        2 => (vcpu(), time()).prop_map(|((d, v), t)| Step::Passed(d, v, t)),
+    ]
+}
+
+fn upcalls() -> impl Strategy<Value = Step> {
+    let dom = || (0..4u16).prop_map(DomId);
+    let via = prop::sample::select(vec![
+        CallbackVia::None,
+        CallbackVia::Gsi(9),
+        CallbackVia::Gsi(200),
+        CallbackVia::PciIntx { device: 3, pin: 1 },
+        CallbackVia::Vector(0xf3),
+    ]);
+    prop_oneof![
+        (dom(), via).prop_map(|(d, via)| Step::Callback(d, via)),
+        (dom(), 0..VCPUS, 0..64u8).prop_map(|(d, v, vector)| Step::Vector(d, v, vector)),
+    ]
+}
+
+/// Domain 0 and two guests, one of them hardware-assisted, and a sink.
+fn machine() -> Machine {
+    let mut configs = configs();
+    configs[2].kind = DomainKind::Hvm;
+    configs.push(DomainConfig { delivery: Delivery::Sink, ..DomainConfig::guest(VCPUS) });
+    Machine::new(&configs)
 }
 
 fn run(machine: &mut Machine, step: Step) -> String {
@@ -100,6 +151,22 @@ fn run(machine: &mut Machine, step: Step) -> String {
         Step::Priority(dom, port, priority) => format!("{:?}", engine.set_priority(dom, port, priority)),
         Step::Unmask(dom, port) => format!("{:?}", engine.unmask(dom, port)),
         Step::Handler(virq, dom) => format!("{:?}", engine.set_virq_handler(virq, dom)),
+        Step::Register(dom, vcpu) => format!("{:?}", machine.register(dom, vcpu)),
+        Step::Once(dom, vcpu, deadline) => {
+            format!("{:?}", engine.set_singleshot_timer(dom, VcpuId(vcpu), deadline))
+        }
+        Step::Period(dom, vcpu, period) => {
+            format!("{:?}", engine.set_periodic_timer(dom, VcpuId(vcpu), period))
+        }
+        Step::Passed(dom, vcpu, now) => format!("{:?}", engine.deadline_passed(dom, VcpuId(vcpu), now)),
+        Step::Callback(dom, via) => format!("{:?}", engine.set_callback(dom, via)),
+        Step::Vector(dom, vcpu, vector) => {
+            format!("{:?}", engine.set_upcall_vector(dom, VcpuId(vcpu), vector))
+        }
+        Step::AutoUnmask(dom, on) => format!("{:?}", engine.set_auto_unmask(dom, on)),
+        Step::Eoi(dom, pirq) => format!("{:?}", engine.pirq_eoi(dom, pirq)),
+        Step::SuspendPort(dom, port) => format!("{:?}", engine.set_suspend_port(dom, port)),
+        Step::Suspended(dom) => format!("{:?}", engine.suspended(dom)),
         Step::Mask(dom, port) => {
             machine.mask(dom, port);
             String::new()
@@ -156,8 +223,8 @@ proptest! {
 
     #[test]
     fn a_machine_that_was_moved_goes_on_as_it_would_have(steps in steps()) {
-        let mut stayed = Machine::new(&configs());
-        let mut moved = Machine::new(&configs());
+        let mut stayed = machine();
+        let mut moved = machine();
         for step in steps {
             prop_assert_eq!(run(&mut stayed, step), run(&mut moved, step), "{:?}", step);
             if matches!(step, Step::Migrate) {

@@ -51,7 +51,6 @@ mod published;
 mod reader_rows;
 mod readers;
 mod relax;
-mod rwlock;
 mod witness;
 
 pub use fence::{RMW_IS_FENCE, fence_after_rmw};
@@ -68,4 +67,3 @@ pub use page::{PAGE_SIZE, Page};
 pub use published::{Owner, Published, Retired, try_box};
 pub use readers::{Grace, Guard, Reader, enter, no_readers, wait_for_readers};
 pub use relax::relax;
-pub use rwlock::{ReadGuard, RwLock, WriteGuard};

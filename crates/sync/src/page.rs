@@ -12,6 +12,9 @@ pub const PAGE_SIZE: usize = 4096;
 /// not lie wholly inside the page answers `None`; an implementation may also answer `None` for a page
 /// that is gone. Whoever uses a page must cope with that, so an embedder can withdraw one.
 ///
+/// The methods are called by readers (see [`enter`](crate::enter)), and by the engine under its locks: they must not block, nor call
+/// what called them.
+///
 /// Fields of a shared page have one width each (`evtchn_pending` is an array of 64-bit words for a
 /// 64-bit guest), and both sides use that width. A field must not be raced on with two widths.
 pub trait Page: Send + Sync {

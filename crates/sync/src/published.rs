@@ -118,7 +118,12 @@ impl<O: Owner> Published<O> {
 impl<T> Published<Arc<T>> {
     /// The value, to keep beyond the guard.
     pub fn share(&self, guard: &Guard<'_>) -> Option<Arc<T>> {
-        let value: *const T = self.load(guard)?;
+        let _ = guard;
+        // Acquire as in `load`. The pointer itself, not one made from a reference: the count lies beside the value.
+        let value: *const T = self.pointer.load(Acquire);
+        if value.is_null() {
+            return None;
+        }
         // SAFETY: it came from an `Arc` that lives as long as the guard.
         unsafe { Arc::increment_strong_count(value) };
         // SAFETY: the count that was just added is this one's.

@@ -3,20 +3,24 @@
 //!
 //! A case has the id and the words of one row of the table, and asserts what a real Xen does there; most rows were confirmed
 //! by running Xen's own code. Where the engine deliberately differs (`docs/compat.md`), the case asserts what is documented,
-//! and says so. [`cases`] are the rows that are tested, [`AWAITED`] those that wait for a feature, [`NOT_APPLICABLE`]
-//! those that say nothing about this engine; [`ids`] is the complete list, and each id must be in exactly one of the three.
+//! and says so. [`cases`] are the rows; [`ids`] is the complete list, and each id must have one case.
 //!
-//! Cases with threads run for a moment; the variable `EVTCHN_IDEAS_FULL=1` gives them the counts that the table names.
+//! The cases run one by one, each in a process of its own (nextest) or one after the other: which port number is the lowest
+//! free one depends on what other threads of the process do at the moment.
+//!
+//! Cases with threads run for a moment; the variable `EVTCHN_IDEAS_FULL=1` gives them the counts that the table
+//! names, with which the longest take some minutes each in a release build.
 
 mod alloc;
 mod fifo;
 mod groups;
 mod list;
 mod race;
+mod vcpus;
 mod world;
 mod xen;
 
-pub use list::{AWAITED, Awaited, NOT_APPLICABLE, NotApplicable, ids};
+pub use list::ids;
 
 /// A row of the table.
 #[derive(Debug)]

@@ -12,7 +12,9 @@ use evtchn_abi::args::{
     Reset, SchedPoll, Send, SetPriority, Status, StatusKind, StatusUnion, Unmask,
 };
 use evtchn_abi::{CStruct, DomId, Gfn, Hypercall, Layout, Op, Pirq, Port, SchedOp, VcpuId, Virq};
-use evtchn_engine::{Consumer, DomainConfig, Engine, GuestMemory, Level, OpError, Outcome, Upcall, Width};
+use evtchn_engine::{
+    Consumer, DomainConfig, Engine, GuestMemory, Level, OpError, Outcome, TeardownOutcome, Upcall, Width,
+};
 use evtchn_sync::{HeapPage, Page};
 
 use crate::xen::{Log, Xen};
@@ -29,6 +31,7 @@ pub const SELF: u16 = 0x7ff0;
 pub const EPERM: i64 = -1;
 pub const ENOENT: i64 = -2;
 pub const ESRCH: i64 = -3;
+pub const ENXIO: i64 = -6;
 pub const EAGAIN: i64 = -11;
 pub const ENOMEM: i64 = -12;
 pub const EACCES: i64 = -13;
@@ -153,6 +156,11 @@ impl World {
     pub fn set_width(&self, dom: u16, width: Width) {
         self.engine.set_width(DomId(dom), width).unwrap();
         self.narrow[usize::from(dom)].store(width == Width::Bits32, SeqCst);
+    }
+
+    /// One step of the end of a domain that may give way; is it gone?
+    pub fn tear_down(&self, dom: u16) -> Result<bool, OpError> {
+        self.engine.tear_down(DomId(dom)).map(|outcome| matches!(outcome, TeardownOutcome::Done(_)))
     }
 
     /// (ports in use, how many of them Xen consumes)
@@ -336,6 +344,20 @@ impl World {
         number(self.engine.set_virq_handler(Virq(virq), DomId(dom)))
     }
 
+    /// Connects two ports whose numbers are chosen, before the domains run.
+    pub fn connect(&self, first: (u16, u32), second: (u16, u32)) -> i64 {
+        let [first, second] = [first, second].map(|(dom, port)| (DomId(dom), Port(port)));
+        number(self.engine.connect_static(first, second))
+    }
+
+    /// `XEN_DOMCTL_soft_reset` by the control domain: a reset, then the registered vcpu_infos go.
+    pub fn soft_reset(&self, dom: u16) -> i64 {
+        match self.reset(D0, dom) {
+            0 => number(self.engine.drop_vcpu_infos(DomId(dom))),
+            refused => refused,
+        }
+    }
+
     pub fn pause(&self, dom: u16) {
         self.engine.set_paused(DomId(dom), true).unwrap();
     }
@@ -464,11 +486,15 @@ impl World {
     }
 
     /// What a two-level guest's kernel does in an upcall: calls `handle` for each port that it finds.
-    pub fn scan(&self, dom: u16, vcpu: u32, mut handle: impl FnMut(u32)) {
+    pub fn scan(&self, dom: u16, vcpu: u32, handle: impl FnMut(u32)) {
+        self.scan_by(dom, self.page(dom), self.layout(dom).vcpu_info(vcpu).unwrap(), handle);
+    }
+
+    /// The same on a vCPU whose vcpu_info begins there.
+    pub fn scan_by(&self, dom: u16, own: &HeapPage, info: usize, mut handle: impl FnMut(u32)) {
         let (page, layout) = (self.page(dom), self.layout(dom));
-        let info = layout.vcpu_info(vcpu).unwrap();
-        page.u8(info).unwrap().swap(0, SeqCst);
-        let mut selector = page.u64(info + layout.pending_sel).unwrap().swap(0, SeqCst);
+        own.u8(info).unwrap().swap(0, SeqCst);
+        let mut selector = own.u64(info + layout.pending_sel).unwrap().swap(0, SeqCst);
         while selector != 0 {
             let index = selector.trailing_zeros();
             selector &= selector - 1;

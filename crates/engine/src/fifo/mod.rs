@@ -36,6 +36,7 @@ use evtchn_sync::{Once, Page, RMW_IS_FENCE, fence_after_rmw};
 use self::queue::{Control, Queue, VcpuQueues};
 use self::word::Word;
 use crate::channel::{Channel, QueueId};
+use crate::deliver::Edge;
 use crate::error::OpError;
 use crate::table::{Channels, filled};
 
@@ -45,15 +46,6 @@ const MAX_PAGES: u32 = MAX_ARRAY_PAGES;
 #[cfg(any(loom, shuttle))]
 const MAX_PAGES: u32 = 2;
 const _: () = assert!(MAX_PAGES <= MAX_ARRAY_PAGES);
-
-/// What a raise changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pushed {
-    /// PENDING went from 0 to 1.
-    pub fresh: bool,
-    /// The READY bit of a queue of this vCPU went from 0 to 1: mark its upcall.
-    pub ready: Option<VcpuId>,
-}
 
 /// A page of the event array, and the frame that it is.
 #[derive(Debug)]
@@ -123,33 +115,34 @@ impl<P: Page> Fifo<P> {
         self.word(port).is_some_and(|word| is_raised(word.load()))
     }
 
-    /// Makes the port pending, and links it unless it is masked.
+    /// Makes the port pending, and links it unless it is masked. The edge names the vCPU whose READY bit was set: its upcall
+    /// is to be marked.
     ///
     /// A port without a word is remembered until it has one. An event for a vCPU without control block is
     /// dropped: PENDING without a queue would keep later ones from being announced.
-    pub fn raise(&self, port: Port, channels: &Channels) -> Pushed {
+    pub fn raise(&self, port: Port, channels: &Channels) -> Edge {
         let Some(word) = self.word(port).or_else(|| self.keep(port, channels)) else {
-            return Pushed::default();
+            return Edge::default();
         };
         let seen = word.load();
         if RMW_IS_FENCE && is_raised(seen) {
-            return Pushed::default();
+            return Edge::default();
         }
-        let Some(channel) = channels.get(port) else { return Pushed::default() };
+        let Some(channel) = channels.get(port) else { return Edge::default() };
         let target = channel.target();
         let Some(queues) = self.queues_of(target.vcpu).filter(|queues| queues.control.get().is_some()) else {
-            return Pushed::default();
+            return Edge::default();
         };
         let both = || word.set_pending_and_linked(seen);
         if !seen.is_linked()
             && !seen.is_masked()
             && let Some(ready) = self.link(port, queues, channel, target, both)
         {
-            return Pushed { fresh: !seen.is_pending(), ready };
+            return Edge::upcall(ready).and_fresh(!seen.is_pending());
         }
         let fresh = word.set_pending();
         fence_after_rmw(); // set PENDING, look at MASKED and LINKED: pairs with `unmask`, and the guest's clearing of either
-        Pushed { fresh, ready: self.link_if_needed(port, queues, &word, channel, target) }
+        Edge::upcall(self.link_if_needed(port, queues, &word, channel, target)).and_fresh(fresh)
     }
 
     /// Keeps an event for a port that has no word; the word, if it has got one just then.

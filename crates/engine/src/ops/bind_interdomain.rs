@@ -37,8 +37,9 @@ impl<H: Hooks> Engine<H> {
         remote_dom: DomId,
         remote_port: Port,
     ) -> Result<Port, OpError> {
-        let result =
-            self.named(caller, remote_dom).and_then(|remote| self.connect(caller, &remote, remote_port));
+        let result = self
+            .named(caller, remote_dom)
+            .and_then(|remote| caller.with_room(|| self.connect(caller, &remote, remote_port)));
         let result = result.map(|(port, effect)| {
             self.fire(effect);
             port

@@ -24,7 +24,7 @@ impl<H: Hooks> Engine<H> {
 
     fn bind_ipi_inner(&self, domain: &Domain<H::Page>, vcpu: VcpuId) -> Result<Port, OpError> {
         domain.vcpu(vcpu)?;
-        let mut events = domain.event.lock();
+        let mut events = domain.lock_with_room();
         let port = domain.allocate(&mut events)?;
         domain.open(port, Binding::guest(State::Ipi), vcpu);
         self.load(domain, port, domain.channel(port)?);

@@ -40,18 +40,20 @@ impl<H: Hooks> Engine<H> {
         }
         let table = domain.vcpu(vcpu)?;
         let guarded = class == VirqClass::Global && self.level.guards_global_virqs();
-        // The handler stays the same until the VIRQ is bound.
-        let _registry = guarded.then(|| self.registry.lock());
-        if guarded && self.handlers.handler(virq) != Some(domain.id) {
-            return Err(OpError::VirqElsewhere);
-        }
-        let mut events = domain.event.lock();
-        if table.virq(virq).is_some() {
-            return Err(OpError::VirqBound);
-        }
-        let port = domain.allocate(&mut events)?;
-        domain.open(port, Binding::guest(State::Virq(virq)), vcpu);
-        table.set_virq(virq, port);
-        Ok(port)
+        domain.with_room(|| {
+            // The handler stays the same until the VIRQ is bound.
+            let _registry = guarded.then(|| self.registry.lock());
+            if guarded && self.handlers.handler(virq) != Some(domain.id) {
+                return Err(OpError::VirqElsewhere);
+            }
+            let mut events = domain.event.lock();
+            if table.virq(virq).is_some() {
+                return Err(OpError::VirqBound);
+            }
+            let port = domain.allocate(&mut events)?;
+            domain.open(port, Binding::guest(State::Virq(virq)), vcpu);
+            table.set_virq(virq, port);
+            Ok(port)
+        })
     }
 }

@@ -41,6 +41,8 @@ impl<H: Hooks> Engine<H> {
     pub fn connect_static(&self, first: (DomId, Port), second: (DomId, Port)) -> Result<(), OpError> {
         let effect = self.domain(first.0).and_then(|domain| {
             let other = self.domain(second.0)?;
+            // A port that was just closed may only be waiting to be free.
+            [&domain, &other].into_iter().for_each(|domain| domain.settle());
             self.connect_chosen((&domain, first.1), (&other, second.1))
         });
         let result = effect.map(|effect| self.fire(effect));
@@ -70,15 +72,6 @@ impl<P: Page> Domain<P> {
         if events.dying {
             return Err(OpError::Dying);
         }
-        let taken = self.take_chosen(events, port);
-        if taken != Err(OpError::PortInUse) || events.quarantine.is_empty() {
-            return taken;
-        }
-        self.settle(events); // it may only be waiting to be free
-        self.take_chosen(events, port)
-    }
-
-    fn take_chosen(&self, events: &mut Events, port: Port) -> Result<(), OpError> {
         events.ports.take_chosen(port, self.highest_port(), &self.channels, |port| self.is_busy(port))
     }
 }

@@ -66,7 +66,7 @@ impl<H: Hooks> Engine<H> {
         }
         domain.vcpu(vcpu)?;
         let offset = block_offset(offset)?;
-        let events = lock_when_settled(domain);
+        let mut events = lock_when_settled(domain);
         if events.dying {
             return Err(OpError::Dying);
         }
@@ -81,6 +81,7 @@ impl<H: Hooks> Engine<H> {
         match fresh {
             Some(fifo) => {
                 self.unload_all(domain);
+                events.collecting += 1;
                 switch_to_fifo(domain, fifo, |fifo| fifo.set_control(vcpu, page, gfn, offset));
             }
             None => {
@@ -94,7 +95,7 @@ impl<H: Hooks> Engine<H> {
     /// Raises what the two-level ABI left pending.
     ///
     /// The new ABI is published; when the senders that used the old one are gone, no bit is set any more behind the
-    /// one that is looked at here.
+    /// one that is looked at here. A port that is closed meanwhile loses its bit, so that its next owner does not get it.
     fn collect(&self, domain: &Domain<H::Page>) {
         wait_for_readers();
         let limit = domain.channels.valid().min(domain.width().layout().nr_channels());
@@ -107,6 +108,7 @@ impl<H: Hooks> Engine<H> {
             };
             self.fire(effect);
         }
+        domain.event.lock().collecting -= 1;
     }
 
     /// `EVTCHNOP_expand_array`: adds the frame `array_gfn` to the event array: words for the next 1,024
@@ -187,14 +189,15 @@ fn set_priority<P>(domain: &Domain<P>, port: Port, priority: u32) -> Result<(), 
 }
 
 /// Locks a domain that has no readers left from an earlier time with the FIFO ABI: what they change in the
-/// records would not fit to new queues. Nor, if it is to switch, from before a port was closed: the bit that such a reader
-/// sets in the two-level ABI would be taken for the event of the port's next owner.
+/// records would not fit to new queues. Nor, if it is to switch, from before the ports in quarantine were closed: the bit that
+/// such a reader sets in the two-level ABI would be collected.
 fn lock_when_settled<P: Page>(domain: &Domain<P>) -> MutexGuard<'_, Events> {
+    if !domain.fifo.is_some() && !domain.event.lock().quarantine.is_empty() {
+        domain.settle();
+    }
     loop {
-        let mut events = domain.event.lock();
-        domain.release_quarantine(&mut events);
-        let no_late_bits = domain.fifo.is_some() || events.quarantine.is_empty();
-        if no_late_bits && !events.fifo_is_leaving {
+        let events = domain.event.lock();
+        if events.leaving == 0 {
             return events;
         }
         drop(events);

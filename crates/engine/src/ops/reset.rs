@@ -124,10 +124,10 @@ fn finish_reset<P: Page>(domain: &Domain<P>) -> Result<ResetOutcome, OpError> {
     if events.ports.active() > events.ports.xen() {
         return Err(OpError::OpenedMeanwhile);
     }
-    events.fifo_is_leaving = true;
+    events.leaving += 1;
     let fifo = domain.fifo.replace(None);
     drop(events);
     drop(fifo); // waits for readers, without the lock
-    domain.event.lock().fifo_is_leaving = false;
+    domain.event.lock().leaving -= 1;
     Ok(ResetOutcome::Done)
 }

@@ -39,7 +39,7 @@ impl<H: Hooks> Engine<H> {
         remote: DomId,
     ) -> Result<Port, OpError> {
         let domain = self.named(caller, dom)?;
-        let mut events = domain.event.lock();
+        let mut events = domain.lock_with_room();
         let port = domain.allocate(&mut events)?;
         let remote = if remote == DomId::SELF { caller.id } else { remote };
         if let Err(denied) = self.hooks.policy().create(&caller.party(), &domain.party(), remote) {

@@ -12,6 +12,7 @@ use evtchn_abi::{DomId, Gfn, VcpuId};
 use evtchn_sync::{PAGE_SIZE, enter, try_box, wait_for_readers};
 
 use crate::action::Action;
+use crate::config::Width;
 use crate::deliver::Effect;
 use crate::domain::Domain;
 use crate::engine::Engine;
@@ -73,7 +74,7 @@ impl<H: Hooks> Engine<H> {
         caller.vcpu(vcpu)?;
         let own = current == vcpu || self.level.moves_vcpu_info_of_others();
         if !own && self.hooks.is_online(caller.id, vcpu) {
-            in_page(caller, offset)?;
+            in_page(caller.width(), offset)?;
             return Err(OpError::VcpuIsOnline);
         }
         self.publish_area(caller, vcpu, gfn, offset)?;
@@ -113,11 +114,23 @@ impl<H: Hooks> Engine<H> {
     ) -> Result<usize, OpError> {
         if self.level.tells_vcpu_info_errors() {
             is_address(gfn, offset)?;
-            if is_registered { Err(OpError::HasVcpuInfo) } else { in_page(domain, offset) }
+            if is_registered { Err(OpError::HasVcpuInfo) } else { in_page(domain.width(), offset) }
         } else {
-            let offset = in_page(domain, offset)?;
+            let offset = in_page(domain.width(), offset)?;
             if is_registered { Err(OpError::Invalid) } else { Ok(offset) }
         }
+    }
+
+    /// Where in the page one begins that was registered some time ago. The guest may have changed its width since, so
+    /// what either width allows is right.
+    ///
+    /// # Errors
+    /// As for registering it.
+    pub(crate) fn check_old_place(&self, gfn: Gfn, offset: u32) -> Result<usize, OpError> {
+        if self.level.tells_vcpu_info_errors() {
+            is_address(gfn, offset)?;
+        }
+        in_page(Width::Bits32, offset)
     }
 
     /// Why a frame could not be pinned.
@@ -171,8 +184,8 @@ fn is_address(gfn: Gfn, offset: u32) -> Result<(), OpError> {
 }
 
 /// Where a vcpu_info may begin: wholly inside its page, aligned.
-fn in_page<P>(domain: &Domain<P>, offset: u32) -> Result<usize, OpError> {
-    let (layout, offset) = (domain.width().layout(), offset as usize);
+fn in_page(width: Width, offset: u32) -> Result<usize, OpError> {
+    let (layout, offset) = (width.layout(), offset as usize);
     let fits = offset <= PAGE_SIZE - layout.vcpu_info_size && offset.is_multiple_of(layout.word_size);
     fits.then_some(offset).ok_or(OpError::Misplaced)
 }

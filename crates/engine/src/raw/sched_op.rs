@@ -13,7 +13,7 @@ use crate::error::OpError;
 use crate::hooks::Hooks;
 use crate::memory::{GuestMemory, copy_in};
 use crate::poll::PollOutcome;
-use crate::raw::Outcome;
+use crate::raw::{Outcome, at_once_if_negative};
 
 impl<H: Hooks> Engine<H> {
     pub(super) fn sched_op_by<M: GuestMemory + ?Sized>(
@@ -48,7 +48,11 @@ impl<H: Hooks> Engine<H> {
             memory.read(address, &mut bytes)?;
             Ok(Port(u32::from_le_bytes(bytes)))
         });
-        wait(outcome, NonZeroU64::new(poll.timeout))
+        let deadline = match poll.timeout {
+            0 => None,
+            time => NonZeroU64::new(at_once_if_negative(time).max(1)),
+        };
+        wait(outcome, deadline)
     }
 }
 

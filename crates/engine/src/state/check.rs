@@ -8,13 +8,16 @@ use evtchn_abi::{DomId, Virq, VirqClass};
 
 use super::error::{DomainError, RestoreError};
 use super::save::find;
-use super::{BindingState, ConfigState, DomainState, FifoState, MachineState, PortState, TailState, VERSION};
+use super::{
+    BindingState, ConfigState, DeliveryState, DomainState, FifoState, MachineState, PortState, TailState,
+    VERSION, vcpu,
+};
 use crate::channel::{Consumer, MAX_VCPUS};
+use crate::domain;
 use crate::ops::fifo::block_offset;
 use crate::table::{BUCKET, MAX_PORTS};
 
 /// PIRQs of a domain.
-const MAX_PIRQS: u32 = 1 << 20;
 /// Records, vCPUs and PIRQs of a machine: what a state can make the engine allocate, some 256 MiB.
 const MACHINE_RECORDS: u64 = 1 << 22;
 const MACHINE_VCPUS: u64 = 1 << 17;
@@ -86,9 +89,9 @@ fn domain_itself(state: &DomainState, class: impl Fn(Virq) -> Option<VirqClass>)
     {
         return Err(DomainError::Records(state.records));
     }
-    if let Some(reset) = state.reset.filter(|&reset| reset == 0 || reset > MAX_PORTS) {
-        return Err(DomainError::Reset(reset));
-    }
+    progress(state)?;
+    state.callback.check(&state.config)?;
+    vcpu::check(state)?;
     let mut from = 1;
     for port in &state.ports {
         if port.port == 0 || port.port >= state.records {
@@ -103,11 +106,28 @@ fn domain_itself(state: &DomainState, class: impl Fn(Virq) -> Option<VirqClass>)
     state.fifo.as_ref().map_or(Ok(()), |fifo| self::fifo(state, fifo))
 }
 
+/// Checks what goes on, or is to happen one day.
+fn progress(state: &DomainState) -> Result<(), DomainError> {
+    if let Some(reset) = state.reset.filter(|&reset| reset == 0 || reset > MAX_PORTS) {
+        return Err(DomainError::Reset(reset));
+    }
+    // The ports ascend, as is checked later.
+    let highest = state.ports.last().map_or(0, |port| port.port);
+    if let Some(teardown) = state.teardown.filter(|&next| next < highest || next >= state.records) {
+        return Err(DomainError::Teardown(teardown));
+    }
+    let number = |port: u32| domain::port_number(port).map(|port| port.0);
+    match state.suspend_port.filter(|&port| number(port) != Some(port)) {
+        Some(port) => Err(DomainError::SuspendPort(port)),
+        None => Ok(()),
+    }
+}
+
 fn config(config: &ConfigState) -> Result<(), DomainError> {
     if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
         return Err(DomainError::Vcpus(config.vcpus));
     }
-    (config.nr_pirqs <= MAX_PIRQS).then_some(()).ok_or(DomainError::Pirqs(config.nr_pirqs))
+    (config.nr_pirqs <= domain::MAX_PIRQS).then_some(()).ok_or(DomainError::Pirqs(config.nr_pirqs))
 }
 
 /// How many records a domain has when its highest port is open: a whole number of buckets, at least one.
@@ -171,7 +191,7 @@ pub(super) fn find_port(domain: &DomainState, port: u32) -> Option<&PortState> {
 }
 
 fn fifo(domain: &DomainState, state: &FifoState) -> Result<(), DomainError> {
-    if !domain.config.fifo {
+    if !domain.config.fifo || domain.config.delivery == DeliveryState::Sink {
         return Err(DomainError::FifoNotAllowed);
     }
     let ascend = state.controls.windows(2).all(|pair| pair[0].vcpu < pair[1].vcpu);

@@ -98,7 +98,7 @@ pub enum DomainError {
     /// The hooks did not permit the PIRQ, or refused to connect its line.
     #[error("the PIRQ of port {0} cannot be bound")]
     PirqRefused(u32, #[source] OpError),
-    /// The domain has FIFO state, but may not use FIFO.
+    /// The domain has FIFO state, but may not use FIFO, or is a sink.
     #[error("the domain may not use the FIFO ABI")]
     FifoNotAllowed,
     /// The control blocks are none, or not in ascending order.
@@ -120,7 +120,31 @@ pub enum DomainError {
     /// A port with a kept event has no record, or is not in ascending order.
     #[error("port {0} cannot have a kept event")]
     Kept(u32),
-    /// The hooks refused a frame of the FIFO ABI.
+    /// A sink was given a shared_info.
+    #[error("a sink has no shared_info")]
+    SharedInfo,
+    /// There is no such vCPU, or it is not in ascending order, or it is there twice.
+    #[error("vCPU {0} does not exist, is out of order, or there twice")]
+    Vcpu(u32),
+    /// The registered vcpu_info is misplaced in its frame, or the domain is a sink.
+    #[error("the vcpu_info of vCPU {0} cannot be there")]
+    VcpuInfo(u32),
+    /// The vector is below 16, or the domain is paravirtual.
+    #[error("vCPU {0} cannot have that vector for upcalls")]
+    UpcallVector(u32),
+    /// The period is shorter or longer than a guest may set.
+    #[error("the timers of vCPU {0} are wrong")]
+    Timer(u32),
+    /// What counts does not follow from the parameter, or the domain is paravirtual.
+    #[error("the callback cannot have come from its parameter")]
+    Callback,
+    /// No port can have this number.
+    #[error("port {0} cannot be the suspend port")]
+    SuspendPort(u32),
+    /// Teardown cannot go on there: the port has no record, or a port above it is open.
+    #[error("a teardown that goes on at port {0}")]
+    Teardown(u32),
+    /// The hooks refused a frame of the FIFO ABI or of a vcpu_info.
     #[error("frame {0:#x} cannot be shared")]
     Frame(u64),
     /// Memory ran out.

@@ -21,12 +21,16 @@
 //! # What is saved, and what is not
 //!
 //! The state has what a domain was created with, and every open port with its binding, vCPU, priority and consumer;
-//! VIRQ and PIRQ tables follow from those. It has the width and whether the domain is paused, where a reset goes on that
-//! gave way, and of the FIFO ABI the frames, the queues' tails and the events that wait for an array page.
+//! VIRQ and PIRQ tables follow from those. It has the width and whether the domain is paused, where a reset or a teardown goes
+//! on that gave way, and of the FIFO ABI the frames, the queues' tails and the events that wait for an array page. Of each
+//! vCPU it has where its vcpu_info is registered, its vector for upcalls, and its timers; besides, the domain's
+//! callback, its suspend port, and whether an EOI unmasks.
 //!
 //! Bits, event words and vcpu_infos are the guest's memory, which the embedder saves. A poll that sleeps is not saved: the
-//! vCPU has not returned from its hypercall yet, so the embedder lets it make that again. Neither is a deadline that the
-//! embedder keeps, nor what its hooks know.
+//! vCPU has not returned from its hypercall yet, so the embedder lets it make that again. Neither is what the hooks
+//! know: whether a line is asserted or waits for its EOI, which routes are carried out elsewhere, what a
+//! [sink](crate::Delivery::Sink) was told. Deadlines are times of the guest's system time, which the embedder lets go on
+//! from where it was; [`Hooks::set_deadline`](crate::Hooks::set_deadline) asks for them again.
 //!
 //! # In which order
 //!
@@ -34,8 +38,8 @@
 //! 2. [`Engine::save_domain`](crate::Engine::save_domain) or [`Engine::save`](crate::Engine::save).
 //! 3. The memory is copied.
 //!
-//! From 1 to 3 other domains and the embedder may go on sending to it, but nobody else may operate on its ports. At the
-//! other end: the memory is filled, the state restored, and then the vCPUs run.
+//! From 1 to 3 other domains and the embedder may go on sending to it, and its timers may come, but nobody else may operate on
+//! its ports. At the other end: the memory is filled, the state restored, and then the vCPUs run.
 //!
 //! What was sent before the state was saved is not lost, and neither is what was sent before the copy began, but for FIFO ports that
 //! have no event word yet: those are kept by the engine alone, and belong to the state. A send that runs
@@ -43,7 +47,9 @@
 //!
 //! Restoring says again what was pending, as the interrupts on their way may be gone: each open port that is pending and
 //! not masked is announced (selector, or queue), and [`Hooks::deliver`](crate::Hooks::deliver) is called for each vCPU
-//! whose `evtchn_upcall_pending` is set. So a guest may look and find nothing.
+//! whose `evtchn_upcall_pending` is set. A vCPU that has registered its vcpu_info gets all of its selector and an upcall, as
+//! when it did that. So a guest may look and find nothing. Then all routes are offered again to
+//! [`Hooks::offload`](crate::Hooks::offload), and lines were connected before by [`Hooks::pirq_bind`](crate::Hooks::pirq_bind).
 //!
 //! # Who is at the other end
 //!
@@ -65,27 +71,34 @@
 //! its version, and every version ever released can be loaded; a newer one is refused by name. (In a format with field
 //! names the version must stay before the state.) A program that adds a field:
 //!
-//! * counts [`VERSION`] up, and lets the layout of the version before stay in `stored.rs`, with a conversion that fills the
-//!   new field with what older engines meant by not having it. Formats without field names (postcard) need this;
+//! * counts [`VERSION`] up, and lets the layout of the version before stay in a module of its own (`v1.rs`), with a
+//!   conversion that fills the new field with what older engines meant by not having it. Formats without field names
+//!   (postcard) need this;
 //! * marks the new field `#[serde(default)]` in the new layout, so that hand-written JSON may leave it out;
 //! * adds golden files of the new version to `tests/golden`, and touches none of the old ones.
 
+mod callback;
 mod check;
 mod error;
 mod restore;
 mod save;
 #[cfg(feature = "serde")]
 mod stored;
+#[cfg(feature = "serde")]
+mod v1;
+mod vcpu;
 
 use alloc::vec::Vec;
 
+pub use self::callback::{CallbackState, ViaState};
 pub use self::error::{DomainError, RestoreError};
+pub use self::vcpu::{TimersState, VcpuInfoState, VcpuState};
 
-use crate::config::{DomainConfig, DomainKind, Width};
+use crate::config::{Delivery, DomainConfig, DomainKind, Width};
 use crate::error::OpError;
 
 /// The layout of the states that this program saves.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A whole machine: what [`Engine::save`](crate::Engine::save) gives and [`Engine::restore`](crate::Engine::restore) takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +145,16 @@ pub struct DomainState {
     pub reset: Option<u32>,
     /// What the FIFO ABI has; none while the domain is two-level.
     pub fifo: Option<FifoState>,
+    /// The vCPUs of which there is more to say than that they exist, ascending.
+    pub vcpus: Vec<VcpuState>,
+    /// How the vCPUs of a hardware-assisted domain learn of events.
+    pub callback: CallbackState,
+    /// Does an EOI of a PIRQ unmask its port?
+    pub auto_unmask: bool,
+    /// The port on which a send tells that the domain has suspended.
+    pub suspend_port: Option<u32>,
+    /// The domain is being destroyed, which gave way: the port at which it goes on. There is no open port above it.
+    pub teardown: Option<u32>,
 }
 
 /// What a domain was created with: see [`DomainConfig`].
@@ -156,6 +179,23 @@ pub struct ConfigState {
     pub fifo: bool,
     /// The domain that it serves as device model.
     pub target: Option<u16>,
+    /// How many interrupt lines.
+    #[cfg_attr(feature = "serde", serde(default = "stored::nr_gsis"))]
+    pub nr_gsis: u32,
+    /// Where its events go.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub delivery: DeliveryState,
+}
+
+/// [`Delivery`] as saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+pub enum DeliveryState {
+    /// Into shared pages.
+    #[default]
+    Shared,
+    /// To the embedder, one by one.
+    Sink,
 }
 
 /// [`DomainKind`] as saved.
@@ -289,6 +329,11 @@ impl From<&DomainConfig> for ConfigState {
             nr_pirqs: config.nr_pirqs,
             fifo: config.fifo,
             target: config.target.map(|target| target.0),
+            nr_gsis: config.nr_gsis,
+            delivery: match config.delivery {
+                Delivery::Shared => DeliveryState::Shared,
+                Delivery::Sink => DeliveryState::Sink,
+            },
         }
     }
 }
@@ -308,7 +353,11 @@ impl From<ConfigState> for DomainConfig {
             nr_pirqs: state.nr_pirqs,
             fifo: state.fifo,
             target: state.target.map(evtchn_abi::DomId),
-            ..Self::default()
+            nr_gsis: state.nr_gsis,
+            delivery: match state.delivery {
+                DeliveryState::Shared => Delivery::Shared,
+                DeliveryState::Sink => Delivery::Sink,
+            },
         }
     }
 }

@@ -9,12 +9,12 @@ use alloc::vec::Vec;
 
 use evtchn_abi::fifo::Priority;
 use evtchn_abi::{DomId, Gfn, Pirq, Port, VcpuId, Virq};
-use evtchn_sync::{Page, enter};
+use evtchn_sync::enter;
 
 use super::check::{self, find_port};
 use super::error::{DomainError, RestoreError};
 use super::save::find;
-use super::{BindingState, DomainState, FifoState, MachineState, PortState, push};
+use super::{BindingState, DeliveryState, DomainState, FifoState, MachineState, PortState, push};
 use crate::channel::{Binding, Consumer, QueueId, State};
 use crate::deliver::Effect;
 use crate::domain::{Domain, Events};
@@ -37,8 +37,8 @@ impl<H: Hooks> Engine<H> {
     /// not made a handler of VIRQs, but for the hardware domain if there is none.
     ///
     /// # Errors
-    /// A state that no engine saves, or of a version that is not known; an id that is in use; a frame or a PIRQ that the
-    /// hooks refuse; no memory.
+    /// A state that no engine saves, or of a version that is not known; an id that is in use; a page for a sink; a frame or
+    /// a PIRQ that the hooks refuse; no memory.
     pub fn restore_domain(
         &self,
         state: &DomainState,
@@ -48,14 +48,19 @@ impl<H: Hooks> Engine<H> {
         check::domain(state, |virq| self.class(virq).ok())?;
         let alone = core::slice::from_ref(state);
         check::peers(state, alone, false).map_err(wrong)?;
+        if shared_info.is_some() && state.config.delivery == DeliveryState::Sink {
+            return Err(wrong(DomainError::SharedInfo));
+        }
         let fresh = [(state, self.build(state, alone, shared_info).map_err(wrong)?)];
         self.publish(&fresh, None)?;
+        self.offer_routes(&fresh[0]);
         self.rejoin(&fresh[0]);
         self.announce_all(&fresh[0]);
         Ok(())
     }
 
-    /// Restores a whole machine into an engine without domains. `shared_info` gives the page of each domain.
+    /// Restores a whole machine into an engine without domains. `shared_info` gives the page of each domain that is no
+    /// sink.
     ///
     /// The engine's [`Level`](crate::Level) should be that of the engine that saved it.
     ///
@@ -71,11 +76,13 @@ impl<H: Hooks> Engine<H> {
         let mut fresh = Vec::new();
         for domain in &state.domains {
             let id = DomId(domain.id);
-            let built = self.build(domain, &state.domains, shared_info(id));
+            let shared_info = (domain.config.delivery == DeliveryState::Shared).then(|| shared_info(id));
+            let built = self.build(domain, &state.domains, shared_info.flatten());
             let built = built.map_err(|wrong| RestoreError::Domain(id, wrong))?;
             push(&mut fresh, (domain, built)).map_err(|_| RestoreError::OutOfMemory)?;
         }
         self.publish(&fresh, Some(state))?;
+        fresh.iter().for_each(|fresh| self.offer_routes(fresh));
         fresh.iter().for_each(|fresh| self.announce_all(fresh));
         Ok(())
     }
@@ -90,9 +97,15 @@ impl<H: Hooks> Engine<H> {
         let domain = Domain::new(DomId(state.id), state.config.into()).map_err(no_memory)?;
         domain.set_width(state.width.into());
         domain.set_paused(state.paused);
+        domain.set_auto_unmask(state.auto_unmask);
+        domain.set_suspend_port(Port(state.suspend_port.unwrap_or(0)));
+        state.callback.restore_to(&domain.callback);
+        self.build_vcpus(&domain, &state.vcpus)?;
         drop(domain.shared_info.replace(shared_info.map(alloc::boxed::Box::new))); // there was none
         let mut events = domain.event.lock();
         events.reset = state.reset.map(Port);
+        events.dying = state.teardown.is_some();
+        events.teardown = state.teardown.map(Port);
         (BUCKET..state.records)
             .step_by(BUCKET as usize)
             .try_for_each(|_| events.ports.grow(&domain.channels).map_err(no_memory))?;
@@ -236,13 +249,22 @@ impl<H: Hooks> Engine<H> {
         Ok(())
     }
 
+    /// Offers the routes to a domain's ports, but for those that were made since everybody sees it.
+    fn offer_routes(&self, (state, domain): &Fresh<'_, H>) {
+        for port in state.ports.iter().map(|port| Port(port.port)) {
+            let _events = domain.event.lock();
+            let channel = domain.channels.get(port).filter(|channel| !channel.is_loaded());
+            channel.inspect(|channel| self.load(domain, port, channel));
+        }
+    }
+
     /// Connects the channels of a domain whose peers have waited for it.
     fn rejoin(&self, (state, domain): &Fresh<'_, H>) {
         for port in &state.ports {
             match port.binding {
                 BindingState::Interdomain { remote, port: far } if remote != state.id => {
                     let effect = self.domain(DomId(remote)).map(|remote| {
-                        join(domain, Port(port.port), &remote, Port(far)).unwrap_or(Effect::None)
+                        self.rejoin_one(domain, Port(port.port), &remote, Port(far)).unwrap_or(Effect::None)
                     });
                     self.fire(effect.unwrap_or(Effect::None));
                 }
@@ -260,10 +282,33 @@ impl<H: Hooks> Engine<H> {
             self.replay(domain, port..port + 1);
         }
         domain.mark_ready_vcpus(&enter());
-        for vcpu in (0..state.config.vcpus).map(VcpuId) {
-            let effect = domain.waiting_upcall(vcpu, &enter());
-            self.fire(effect);
-        }
+        self.tell_vcpus(domain);
+        self.ask_again(domain);
+    }
+
+    /// Connects two ports that wait for each other's domain, and raises the near one: what came for it meanwhile was
+    /// dropped. `None` if one of them does not wait any more.
+    fn rejoin_one(
+        &self,
+        domain: &Domain<H::Page>,
+        port: Port,
+        remote: &Domain<H::Page>,
+        remote_port: Port,
+    ) -> Option<Effect> {
+        let _locks = Pair::lock(domain, remote);
+        let near = accepting(domain, port, remote.id).ok()?;
+        let far = accepting(remote, remote_port, domain.id).ok()?;
+        let (here, there) = (near.binding().consumer, far.binding().consumer);
+        let joined = |remote, port, consumer, peer: Option<Consumer>| Binding {
+            state: State::Interdomain { remote, port },
+            consumer,
+            peer_is_consumed: peer.is_some(),
+        };
+        near.set(joined(remote.id, remote_port, here, there));
+        far.set(joined(domain.id, port, there, here));
+        self.load(remote, remote_port, far);
+        self.load(domain, port, near);
+        Some(if here.is_none() { domain.raise(port, &enter()) } else { Effect::None })
     }
 }
 
@@ -311,21 +356,4 @@ fn lines(state: &DomainState) -> impl Iterator<Item = (&PortState, Pirq)> {
         BindingState::Pirq { pirq, .. } => Some((port, Pirq(pirq))),
         _ => None,
     })
-}
-
-/// Connects two ports that wait for each other's domain, and raises the near one: what came for it meanwhile was dropped.
-/// `None` if one of them does not wait any more.
-fn join<P: Page>(domain: &Domain<P>, port: Port, remote: &Domain<P>, remote_port: Port) -> Option<Effect> {
-    let _locks = Pair::lock(domain, remote);
-    let near = accepting(domain, port, remote.id).ok()?;
-    let far = accepting(remote, remote_port, domain.id).ok()?;
-    let (here, there) = (near.binding().consumer, far.binding().consumer);
-    let joined = |remote, port, consumer, peer: Option<Consumer>| Binding {
-        state: State::Interdomain { remote, port },
-        consumer,
-        peer_is_consumed: peer.is_some(),
-    };
-    near.set(joined(remote.id, remote_port, here, there));
-    far.set(joined(domain.id, port, there, here));
-    Some(if here.is_none() { domain.raise(port, &enter()) } else { Effect::None })
 }

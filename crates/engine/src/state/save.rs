@@ -7,7 +7,8 @@ use evtchn_abi::{DomId, NR_VIRQS, Port, Virq};
 use evtchn_sync::{Page, enter};
 
 use super::{
-    BindingState, ConfigState, DomainState, FifoState, HandlerState, MachineState, PortState, VERSION, push,
+    BindingState, CallbackState, ConfigState, DomainState, FifoState, HandlerState, MachineState, PortState,
+    VERSION, push, vcpu,
 };
 use crate::channel::{Channel, Consumer, State};
 use crate::domain::{Domain, Events};
@@ -21,11 +22,11 @@ impl<H: Hooks> Engine<H> {
     /// Operations on the domain's ports wait meanwhile, and senders that would link a port of it.
     ///
     /// # Errors
-    /// ESRCH if there is no such domain, or it is being destroyed; ENOMEM.
+    /// ESRCH if there is no such domain, or another thread is destroying it; ENOMEM.
     pub fn save_domain(&self, id: DomId) -> Result<DomainState, OpError> {
         let domain = self.domain(id)?;
         let events = domain.event.lock();
-        if events.dying {
+        if is_gone(&events) {
             return Err(OpError::NoDomain);
         }
         save(&domain, &events)
@@ -33,7 +34,8 @@ impl<H: Hooks> Engine<H> {
 
     /// Saves all domains and the handlers of VIRQs, at one moment.
     ///
-    /// A domain that is being destroyed counts as gone: ports that are bound to it are saved as unbound.
+    /// A domain that another thread is destroying counts as gone: ports that are bound to it are saved as unbound. One whose
+    /// [teardown](Engine::tear_down) gave way is saved, and its teardown goes on where the state is restored.
     ///
     /// # Errors
     /// ENOMEM.
@@ -42,7 +44,7 @@ impl<H: Hooks> Engine<H> {
         let all: Vec<_> = self.domains.iter(&enter()).collect();
         let mut states = Vec::new();
         let locked: Vec<_> = all.iter().map(|domain| domain.event.lock()).collect();
-        for (domain, events) in all.iter().zip(&locked).filter(|(_, events)| !events.dying) {
+        for (domain, events) in all.iter().zip(&locked).filter(|(_, events)| !is_gone(events)) {
             push(&mut states, save(domain, events)?)?;
         }
         drop(locked);
@@ -57,6 +59,11 @@ impl<H: Hooks> Engine<H> {
             domains: states,
         })
     }
+}
+
+/// Is the domain as good as gone? Its end goes on without anybody's doing.
+fn is_gone(events: &Events) -> bool {
+    events.dying && events.teardown.is_none()
 }
 
 /// Where the domain with this id is among those of a machine.
@@ -77,6 +84,8 @@ fn forget_missing_peers(domains: &mut [DomainState]) {
 }
 
 fn save<P: Page>(domain: &Domain<P>, events: &Events) -> Result<DomainState, OpError> {
+    // Before kept events: what a timer raises meanwhile is in them, or it is saved as still to come.
+    let vcpus = vcpu::save(domain)?;
     let mut ports = Vec::new();
     let mut from = Port(1);
     while let Some(port) = events.ports.next_taken(from) {
@@ -95,6 +104,11 @@ fn save<P: Page>(domain: &Domain<P>, events: &Events) -> Result<DomainState, OpE
         ports,
         reset: events.reset.map(|port| port.0),
         fifo: save_fifo(domain)?,
+        vcpus,
+        callback: CallbackState::saved(&domain.callback),
+        auto_unmask: domain.auto_unmask(),
+        suspend_port: domain.suspend_port().map(|port| port.0),
+        teardown: events.teardown.map(|port| port.0),
     })
 }
 

@@ -7,13 +7,16 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 
-use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::v1::DomainV1;
 use super::{
-    ConfigState, DomainState, FifoState, HandlerState, MachineState, PortState, VERSION, WidthState,
+    CallbackState, ConfigState, DomainState, FifoState, HandlerState, MachineState, PortState, VERSION,
+    VcpuState, WidthState,
 };
+use crate::config::DomainConfig;
 
 const FIELDS: &[&str] = &["version", "state"];
 
@@ -23,8 +26,8 @@ trait Versioned: Sized {
 
     fn store<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
 
-    /// Reads the layout of the present version.
-    fn load<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+    /// Reads the layout of a version that is known.
+    fn load<'de, D: Deserializer<'de>>(version: u32, deserializer: D) -> Result<Self, D::Error>;
 }
 
 /// The present layout, as a value of its own.
@@ -36,9 +39,24 @@ impl<T: Versioned> Serialize for Body<&T> {
     }
 }
 
-impl<'de, T: Versioned> Deserialize<'de> for Body<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        T::load(deserializer).map(Self)
+/// A version that is known, to read a state of.
+struct Layout<T>(u32, PhantomData<T>);
+
+impl<T> Layout<T> {
+    fn of<E: Error>(version: u32) -> Result<Self, E> {
+        match version {
+            0 => Err(E::invalid_value(Unexpected::Unsigned(0), &"a version of 1 or more")),
+            1..=VERSION => Ok(Self(version, PhantomData)),
+            newer => Err(E::custom(super::RestoreError::Version(newer))),
+        }
+    }
+}
+
+impl<'de, T: Versioned> DeserializeSeed<'de> for Layout<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        T::load(self.0, deserializer)
     }
 }
 
@@ -51,18 +69,6 @@ fn store<T: Versioned, S: Serializer>(state: &T, serializer: S) -> Result<S::Ok,
 
 struct Loader<T>(PhantomData<T>);
 
-impl<T: Versioned> Loader<T> {
-    /// Reads the state with the layout of its version, which `read` gives it.
-    fn state<E: Error>(version: u32, read: impl FnOnce() -> Result<Option<Body<T>>, E>) -> Result<T, E> {
-        match version {
-            // A newer version keeps this line for version 1, with `load` of that layout and a conversion.
-            VERSION => read()?.map(|Body(state)| state).ok_or_else(|| E::missing_field("state")),
-            0 => Err(E::invalid_value(Unexpected::Unsigned(0), &"a version of 1 or more")),
-            newer => Err(E::custom(super::RestoreError::Version(newer))),
-        }
-    }
-}
-
 impl<'de, T: Versioned> Visitor<'de> for Loader<T> {
     type Value = T;
 
@@ -71,8 +77,9 @@ impl<'de, T: Versioned> Visitor<'de> for Loader<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<T, A::Error> {
-        let version = fields.next_element()?.ok_or_else(|| A::Error::missing_field("version"))?;
-        Self::state(version, || fields.next_element())
+        let missing = |index: usize| A::Error::missing_field(FIELDS[index]);
+        let version = fields.next_element()?.ok_or_else(|| missing(0))?;
+        fields.next_element_seed(Layout::of(version)?)?.ok_or_else(|| missing(1))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<T, A::Error> {
@@ -82,11 +89,9 @@ impl<'de, T: Versioned> Visitor<'de> for Loader<T> {
             None => Err(A::Error::missing_field(wanted)),
         };
         key(&mut fields, FIELDS[0])?;
-        let version = fields.next_value()?;
-        Self::state(version, || {
-            key(&mut fields, FIELDS[1])?;
-            fields.next_value().map(Some)
-        })
+        let layout = Layout::of(fields.next_value()?)?;
+        key(&mut fields, FIELDS[1])?;
+        fields.next_value_seed(layout)
     }
 }
 
@@ -116,7 +121,12 @@ fn version() -> u32 {
     VERSION
 }
 
-/// The layout of version 1 of a machine.
+/// The number of interrupt lines of a domain of which a state does not tell it: what an embedder gets that does not say.
+pub(super) fn nr_gsis() -> u32 {
+    DomainConfig::default().nr_gsis
+}
+
+/// The layout of a machine since version 1.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "MachineState")]
 struct MachineV1 {
@@ -127,10 +137,10 @@ struct MachineV1 {
     virq_handlers: Vec<HandlerState>,
 }
 
-/// The layout of version 1 of a domain. What is in it lays itself out.
+/// The layout of version 2 of a domain. What is in it lays itself out.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "DomainState")]
-struct DomainV1 {
+struct DomainV2 {
     #[serde(skip, default = "version")]
     version: u32,
     id: u16,
@@ -141,10 +151,20 @@ struct DomainV1 {
     ports: Vec<PortState>,
     reset: Option<u32>,
     fifo: Option<FifoState>,
+    #[serde(default)]
+    vcpus: Vec<VcpuState>,
+    #[serde(default)]
+    callback: CallbackState,
+    #[serde(default)]
+    auto_unmask: bool,
+    #[serde(default)]
+    suspend_port: Option<u32>,
+    #[serde(default)]
+    teardown: Option<u32>,
 }
 
 macro_rules! stored {
-    ($($state:ident = $layout:ident;)*) => {$(
+    ($($state:ident = $layout:ident $(, of version $old:literal: $before:ident)*;)*) => {$(
         impl Versioned for $state {
             const NAME: &'static str = stringify!($state);
 
@@ -152,8 +172,11 @@ macro_rules! stored {
                 $layout::serialize(self, serializer)
             }
 
-            fn load<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $layout::deserialize(deserializer)
+            fn load<'de, D: Deserializer<'de>>(version: u32, deserializer: D) -> Result<Self, D::Error> {
+                match version {
+                    $($old => $before::deserialize(deserializer).map(Self::from),)*
+                    _ => $layout::deserialize(deserializer),
+                }
             }
         }
 
@@ -175,5 +198,5 @@ macro_rules! stored {
 
 stored! {
     MachineState = MachineV1;
-    DomainState = DomainV1;
+    DomainState = DomainV2, of version 1: DomainV1;
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod fifo;
+pub mod full;
 pub mod memory;
 pub mod state;
 

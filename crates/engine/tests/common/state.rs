@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use evtchn_abi::fifo::{ControlBlock, LINK_MASK, LINKED, MASKED, PENDING, Priority, word_place};
 use evtchn_abi::{DomId, EventWord, Gfn, Port, VcpuId};
 use evtchn_engine::test_utils::{Call, Recorder, page};
-use evtchn_engine::{DomainConfig, DumpRow, Engine, MachineState};
+use evtchn_engine::{Delivery, DomainConfig, DumpRow, Engine, MachineState, OpError, VcpuInfoPlace};
 use evtchn_sync::{HeapPage, PAGE_SIZE, Page};
 
 pub const VCPUS: u32 = 3;
@@ -25,6 +25,9 @@ pub fn control(vcpu: u32) -> Gfn {
 pub fn array(page: u32) -> Gfn {
     Gfn(200 + u64::from(page))
 }
+
+/// The frame in which a guest registers its vcpu_infos, that of each vCPU at its own 64 bytes from [`OFFSET`] on.
+pub const INFO: Gfn = Gfn(300);
 
 /// What a guest keeps in registers and in memory of its own.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +49,9 @@ impl Machine {
         let machine = Self::empty(configs.len());
         for (id, config) in machine.ids().zip(configs) {
             machine.engine.create_domain(id, config.clone()).unwrap();
-            machine.engine.set_shared_info(id, Some(machine.page(id).clone())).unwrap();
+            if config.delivery == Delivery::Shared {
+                machine.engine.set_shared_info(id, Some(machine.page(id).clone())).unwrap();
+            }
         }
         machine
     }
@@ -73,7 +78,7 @@ impl Machine {
     }
 
     pub fn frames(&self) -> impl Iterator<Item = (DomId, Gfn)> + use<> {
-        let gfns = || (0..VCPUS).map(control).chain((0..ARRAY_PAGES).map(array));
+        let gfns = || (0..VCPUS).map(control).chain((0..ARRAY_PAGES).map(array)).chain([INFO]);
         self.ids().flat_map(move |id| gfns().map(move |gfn| (id, gfn)))
     }
 
@@ -99,7 +104,8 @@ impl Machine {
 
     /// The upcalls, selectors and control blocks.
     pub fn announcements(&self) -> Vec<u64> {
-        let infos = self.shared.iter().map(|page| (page.clone(), 0..64 * VCPUS as usize));
+        let registered = self.ids().map(|id| (self.frame(id, INFO), 0..PAGE_SIZE));
+        let infos = self.shared.iter().map(|page| (page.clone(), 0..64 * VCPUS as usize)).chain(registered);
         let blocks = self.frames().filter(|(_, gfn)| *gfn < array(0));
         let block = OFFSET as usize..OFFSET as usize + ControlBlock::SIZE;
         let blocks = blocks.map(|(id, gfn)| (self.frame(id, gfn), block.clone()));
@@ -134,6 +140,19 @@ impl Machine {
         !self.guests[usize::from(id.0)].controls.is_empty()
     }
 
+    /// The vcpu_info of a vCPU: the page, and where it begins.
+    pub fn info(&self, id: DomId, vcpu: u32) -> (Arc<HeapPage>, usize) {
+        match self.engine.vcpu_info(id, VcpuId(vcpu)) {
+            Ok(VcpuInfoPlace::Registered { gfn, offset }) => (self.frame(id, gfn), offset),
+            _ => (self.page(id).clone(), 64 * vcpu as usize),
+        }
+    }
+
+    /// Registers a vCPU's vcpu_info in [`INFO`].
+    pub fn register(&self, id: DomId, vcpu: u32) -> Result<(), OpError> {
+        self.engine.register_vcpu_info(id, VcpuId(vcpu), INFO, OFFSET + 64 * vcpu)
+    }
+
     pub fn init_control(&mut self, id: DomId, vcpu: u32) -> String {
         let result = self.engine.init_control(id, VcpuId(vcpu), control(vcpu), OFFSET);
         if result.is_ok() {
@@ -157,7 +176,9 @@ impl Machine {
         let result = self.engine.reset(id, DomId::SELF);
         if result.is_ok() && self.uses_fifo(id) {
             *self.guest(id) = Guest::default();
-            self.frames().filter(|&(of, _)| of == id).for_each(|(id, gfn)| self.frame(id, gfn).clear());
+            // But for its vcpu_infos, which stay registered.
+            let own = self.frames().filter(|&(of, gfn)| of == id && gfn != INFO);
+            own.for_each(|(id, gfn)| self.frame(id, gfn).clear());
         }
         format!("{result:?}")
     }
@@ -179,7 +200,8 @@ impl Machine {
     pub fn take_fifo(&mut self, id: DomId, vcpu: u32) -> Option<(Port, bool)> {
         let block = self.frame(id, control(vcpu));
         let field = |at: usize| block.u32(OFFSET as usize + at).unwrap();
-        self.page(id).u8(64 * vcpu as usize).unwrap().store(0, SeqCst);
+        let (info, start) = self.info(id, vcpu);
+        info.u8(start).unwrap().store(0, SeqCst);
         let index = vcpu as usize;
         self.guest(id).ready[index] |= field(ControlBlock::READY).swap(0, SeqCst);
         let ready = self.guest(id).ready[index];
@@ -214,8 +236,9 @@ impl Machine {
     /// One step of a vCPU's upcall handler in the two-level ABI of 64 bits: the events of the first selected word.
     pub fn take_bits(&mut self, id: DomId, vcpu: u32) -> Vec<Port> {
         let page = self.page(id).clone();
-        page.u8(64 * vcpu as usize).unwrap().store(0, SeqCst);
-        let selector = page.u64(64 * vcpu as usize + 8).unwrap();
+        let (info, start) = self.info(id, vcpu);
+        info.u8(start).unwrap().store(0, SeqCst);
+        let selector = info.u64(start + 8).unwrap();
         let selected = selector.load(SeqCst);
         if selected == 0 {
             return Vec::new();

@@ -13,7 +13,7 @@ mod word;
 
 use evtchn_abi::{Errno, EventWord, Gfn, Layout, Port, VcpuId, fifo};
 use evtchn_sync::atomic::{AtomicU32, Ordering::SeqCst};
-use evtchn_sync::{Page, RwLock};
+use evtchn_sync::{Mutex, Page};
 
 use crate::{Hypercall, upcall};
 pub use control::FifoVcpu;
@@ -64,13 +64,13 @@ pub struct Fifo<P, Q, A> {
     /// How many pages of the array Xen knows.
     pages: AtomicU32,
     /// Held while a page is added, so that Xen learns of them in order.
-    growing: RwLock<()>,
+    growing: Mutex<()>,
 }
 
 impl<P: Page, Q: AsRef<[FifoVcpu<P>]>, A: AsRef<[P]>> Fifo<P, Q, A> {
     /// A view of pages that Xen does not know yet. `shared_info` is laid out as `layout` says.
     pub fn new(shared_info: P, layout: &'static Layout, vcpus: Q, array: A) -> Self {
-        Self { shared_info, layout, vcpus, array, pages: AtomicU32::new(0), growing: RwLock::new(()) }
+        Self { shared_info, layout, vcpus, array, pages: AtomicU32::new(0), growing: Mutex::new(()) }
     }
 
     /// Zeroes a vCPU's control block, which is in the page `control`, and gives it to Xen. The guest uses the FIFO ABI
@@ -99,7 +99,7 @@ impl<P: Page, Q: AsRef<[FifoVcpu<P>]>, A: AsRef<[P]>> Fifo<P, Q, A> {
     /// # Errors
     /// ENOSPC if there is no handle for another page, ENOMEM if the handle has no memory, what `expand_array` answers.
     pub fn add_page(&self, gfn: Gfn, hypercall: &(impl Hypercall + ?Sized)) -> Result<(), Errno> {
-        let _one_at_a_time = self.growing.write();
+        let _one_at_a_time = self.growing.lock();
         self.add_next(gfn, hypercall)
     }
 
@@ -114,7 +114,7 @@ impl<P: Page, Q: AsRef<[FifoVcpu<P>]>, A: AsRef<[P]>> Fifo<P, Q, A> {
         hypercall: &(impl Hypercall + ?Sized),
     ) -> Result<(), Errno> {
         let (last, _) = fifo::word_place(port).ok_or(Errno::ENOSPC)?;
-        let _one_at_a_time = self.growing.write();
+        let _one_at_a_time = self.growing.lock();
         while self.nr_pages() <= last {
             self.add_next(gfn(self.nr_pages()), hypercall)?;
         }

@@ -120,6 +120,18 @@ pub const CASES: &[Case] = &[
         assert_eq!(w.astray(D1, Op::BIND_INTERDOMAIN), EFAULT);
         assert_eq!(w.counts(D1), (0, 0));
     }),
+    case("BI-19", "a port that waits in a dying domain can be bound, and is closed with the rest", || {
+        let w = World::new();
+        let p = waiting(&w);
+        w.fill_to(D2, 100);
+        w.on_preempt(|_| true);
+        assert_eq!((w.tear_down(D2), w.bi(D1, D2, p)), (Ok(false), 1));
+        assert_eq!(
+            (w.status(D1, SELF, 1), w.status(D0, D2, p)),
+            (interdomain(D2, p, 0), interdomain(D1, 1, 0))
+        );
+        assert_eq!((w.tear_down(D2), w.status(D1, SELF, 1)), (Ok(true), unbound(D2, 0)));
+    }),
     case("BI-20", "a port that Xen consumes is bound as any other; the callback does not run", || {
         let w = World::new();
         let p = port(w.consumer(D0, D2, 0, D1));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! BV: `bind_virq`.
 
+use crate::alloc::without_memory;
 use crate::world::*;
 use crate::{Case, case};
 
@@ -108,6 +109,15 @@ pub const CASES: &[Case] = &[
         let w = World::new();
         assert_eq!([(); 2].map(|()| w.set_virq_handler(CONSOLE, D1)), [0, 0]);
         assert_eq!((w.bind_virq(D1, CONSOLE, 0), w.set_virq_handler(CONSOLE, D1)), (1, 0), "bound, too");
+    }),
+    case("BV-20", "DOM_EXC that finds no memory is ENOMEM, and takes no port", || {
+        // Xen keeps a bitmap of domains for it. The engine has none: the port's record is all that may need memory.
+        let w = World::new();
+        w.fill_to(D0, 511);
+        assert_eq!(without_memory(1, || w.bind_virq(D0, DOM_EXC, 0)), ENOMEM);
+        assert_eq!((w.counts(D0), w.raise_global(DOM_EXC)), ((511, 0), false));
+        assert_eq!((w.bind_virq(D0, DOM_EXC, 0), w.raise_global(DOM_EXC)), (512, true));
+        assert_eq!(without_memory(1, || World::bind_virq(&w, D0, CONSOLE, 0)), 513, "a record is there");
     }),
     case("BV-21", "a vCPU that does not run can be bound to", || {
         // Whether a vCPU runs is the embedder's matter: to the engine vCPU 2 exists.

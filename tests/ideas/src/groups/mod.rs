@@ -16,6 +16,7 @@ mod l2;
 mod po;
 mod pq;
 mod rs;
+mod sc;
 mod se;
 mod sp;
 mod st;
@@ -52,6 +53,7 @@ pub const ALL: &[&[Case]] = &[
     up::CASES,
     vq::CASES,
     xc::CASES,
+    sc::CASES,
     td::CASES,
     cc::CASES,
 ];

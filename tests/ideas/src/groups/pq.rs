@@ -9,10 +9,6 @@ use crate::{Case, case};
 
 const SHARE: u32 = 1;
 
-fn hvm() -> World {
-    World::with(|one| one.kind = DomainKind::Hvm)
-}
-
 pub const CASES: &[Case] = &[
     case("PQ-01", "a PIRQ is bound to vCPU 0", || {
         let w = World::new();
@@ -50,7 +46,7 @@ pub const CASES: &[Case] = &[
         assert_eq!(w.engine.hooks().users(20), 2);
     }),
     case("PQ-08", "a hardware-assisted domain needs no permission", || {
-        assert_eq!(hvm().bind_pirq(D1, FORBIDDEN, 0), 1);
+        assert_eq!(World::hvm().bind_pirq(D1, FORBIDDEN, 0), 1);
     }),
     case("PQ-09", "only the lowest flag counts", || {
         let w = World::new();
@@ -76,10 +72,18 @@ pub const CASES: &[Case] = &[
         assert_eq!((w.bind_pirq(D1, 20, 0), w.send(D1, 1)), (1, EINVAL));
     }),
     case("PQ-13", "a line of a hardware-assisted domain that nobody has bound is dropped", || {
-        let w = hvm();
+        let w = World::hvm();
         assert_eq!((w.bind_pirq(D1, 20, 0), w.close(D1, 1)), (1, 0));
         assert!(!w.raise_pirq(D1, 20) && !w.raise_pirq(D1, 21) && !w.raise_pirq(D1, u32::MAX));
         assert!(!w.pending(D1, 1));
+    }),
+    case("PQ-14", "a domain without PIRQs can bind none", || {
+        // Xen on a machine without PIRQs answers EOPNOTSUPP; to the engine every number is beyond what the domain has.
+        for kind in [DomainKind::Pv, DomainKind::Hvm] {
+            let w = World::with(|one| (one.kind, one.nr_pirqs) = (kind, 0));
+            assert_eq!([0, 20, u32::MAX].map(|pirq| w.bind_pirq(D1, pirq, SHARE)), [EINVAL; 3]);
+            assert_eq!((w.raise_pirq(D1, 0), w.counts(D1), w.bind_ipi(D1, 0)), (false, (0, 0), 1));
+        }
     }),
     case("PQ-15", "of three on one vCPU the others stay when the middle one is closed", || {
         let w = World::new();

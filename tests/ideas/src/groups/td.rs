@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use evtchn_abi::DomId;
+use evtchn_abi::{DomId, Port};
 use evtchn_engine::{DomainConfig, OpError};
 use evtchn_sync::HeapPage;
 
@@ -23,6 +23,24 @@ pub const CASES: &[Case] = &[
         assert!(ports.iter().all(|&far| w.status(D2, SELF, far) == unbound(D1, 0)));
         assert!(ports.iter().all(|&far| w.bits(D2, far, 0) == "...."));
         assert_eq!((w.delivered(), w.status(D2, D1, 1)), (vec![], Err(ESRCH)));
+    }),
+    case("TD-02", "an end that gives way goes on where it was, and completes", || {
+        let w = World::new();
+        let pairs: Vec<_> = (1..=200).map(|_| w.pair(D1, D2)).collect();
+        w.on_preempt(|_| true);
+        for left in [136, 72, 8] {
+            assert_eq!((w.tear_down(D1), w.counts(D1)), (Ok(false), (left, 0)));
+            assert_eq!(w.status(D0, D1, left + 1), closed());
+            assert_eq!(w.status(D0, D1, left), interdomain(D2, pairs[left as usize - 1].1, 0));
+            // What is left works.
+            assert_eq!((w.send(D2, pairs[0].1), w.pending(D1, 1), w.send(D1, 1)), (0, true, 0));
+            assert!(w.pending(D2, pairs[0].1));
+            w.calm();
+        }
+        assert_eq!((w.tear_down(D1), w.tear_down(D1)), (Ok(true), Err(OpError::NoDomain)));
+        assert!(pairs.iter().all(|&(_, far)| w.status(D2, SELF, far) == unbound(D1, 0)));
+        assert!(pairs.iter().all(|&(_, far)| w.bits(D2, far, 0) == "...."));
+        assert_eq!(w.delivered(), []);
     }),
     case("TD-03", "a new domain with the dead one's id can bind to its peers (Q4)", || {
         let w = World::new();
@@ -87,6 +105,21 @@ pub const CASES: &[Case] = &[
         assert!(!w.engine.domain_exists(DomId(D3)));
         let late = w.engine.set_shared_info(DomId(D3), Some(Arc::new(HeapPage::new())));
         assert_eq!(late.err(), Some(OpError::NoDomain));
+    }),
+    case("TD-08", "a suspend raises the peer of the registered port, or without one DOM_EXC", || {
+        let w = World::new();
+        let exc = port(w.bind_virq(D0, DOM_EXC, 0));
+        let (near, p) = w.pair(D0, D1);
+        let suspend = |dom| {
+            w.calm();
+            w.engine.suspended(DomId(dom)).unwrap();
+            (w.pending(D0, near), w.pending(D0, exc), w.delivered())
+        };
+        w.engine.set_suspend_port(DomId(D1), Port(p)).unwrap();
+        assert_eq!(suspend(D1), (true, false, vec![(D0, 0)]));
+        assert_eq!(suspend(D2), (false, true, vec![(D0, 0)]));
+        w.engine.set_suspend_port(DomId(D1), Port(0)).unwrap();
+        assert_eq!(suspend(D1), (false, true, vec![(D0, 0)]));
     }),
     case("TD-09", "when all is closed nothing is counted as open", || {
         let scenarios: [fn(&World); 4] = [
