@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use evtchn_sync::atomic::AtomicBool;
 use evtchn_sync::atomic::Ordering::Relaxed;
-use evtchn_sync::{
-    Grace, Mutex, Once, OnceBox, Published, Reader, RwLock, enter, no_readers, wait_for_readers,
-};
+use evtchn_sync::{Grace, Mutex, Once, OnceBox, Published, Reader, enter, no_readers, wait_for_readers};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
