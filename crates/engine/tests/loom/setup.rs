@@ -5,10 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32 as Count;
 use std::sync::atomic::Ordering::SeqCst;
 
-use evtchn_abi::DomId;
-use evtchn_engine::DomainConfig;
-
-use crate::world::{D1, D2, V0, World, model};
+use crate::world::{V0, World, model};
 
 /// Fails if `keep` does not look for the word after it has set the flag.
 #[test]
@@ -48,27 +45,5 @@ fn of_two_that_add_the_last_page_one_is_refused() {
         let others = added.clone();
         World::fifo().race(move |world| add(&others, world), |world| add(&added, world));
         assert_eq!(added.load(SeqCst), 1);
-    });
-}
-
-/// Fails if a close leaves the two-level bit where it is while the bits are still to be collected.
-#[test]
-fn a_port_that_is_closed_during_the_switch_leaves_nothing_to_its_next_owner() {
-    model(2, || {
-        let world = World::with(DomainConfig { max_port: Some(1), ..DomainConfig::guest(2) });
-        let world = world.race(
-            |world| {
-                world.send();
-                world.engine.close(D1, world.port).unwrap();
-                // If the port is on its queue still there is no other.
-                let _ = world.engine.alloc_unbound(D1, DomId::SELF, D2);
-            },
-            |world| {
-                world.init_control(V0);
-                world.expand();
-            },
-        );
-        assert!(!world.guest.word(world.port).is_pending());
-        world.engine.validate().unwrap();
     });
 }
