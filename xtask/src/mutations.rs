@@ -135,9 +135,9 @@ impl Row<'_> {
             patch::What::Patch(patch) => format!("{}", patch.test),
             patch::What::NotHere(why) => why.clone(),
         };
-        let seconds = self.verdict.as_ref().map_or(0.0, |(_, time)| time.as_secs_f64());
-        let mut line =
-            format!("{:<22} {:<13} {:>5.1} s  {}", self.case.id, self.verdict(), seconds, self.case.what);
+        let time = self.verdict.as_ref().map(|(_, time)| format!("{:.0} s", time.as_secs_f64()));
+        let (verdict, time) = (self.verdict(), time.unwrap_or_default());
+        let mut line = format!("{:<24} {verdict:<13} {time:>5}  {}", self.case.id, self.case.what);
         line += &format!("\n{:>46}{by}", "");
         if let Some((Outcome::NotBuilt(why), _)) = &self.verdict {
             line += &format!("\n{why}");

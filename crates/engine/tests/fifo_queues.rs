@@ -176,3 +176,18 @@ fn many_ports_on_many_pages_keep_their_order() {
     }
     assert!(sends.iter().all(|&(_, port)| port < Port(2048)));
 }
+
+#[test]
+fn what_is_linked_behind_another_sets_no_ready_bit() {
+    let fifo = FifoEnv::new();
+    let [(first, a), (second, b)] = fifo.ports(0, 7);
+    fifo.send(first);
+    // The guest is about to look at the queue.
+    fifo.guest.set_ready(0, 0);
+    fifo.env.set_upcall(D1, 0, 0);
+    fifo.env.calls();
+    fifo.send(second);
+    assert_eq!((fifo.guest.ready(0), fifo.guest.head(0, 7)), (0, a));
+    assert_eq!(fifo.guest.word(a).link(), b);
+    assert_eq!(fifo.env.calls(), []);
+}

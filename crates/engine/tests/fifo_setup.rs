@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::fifo::{FifoEnv, Guest, OFFSET, array, control, switch};
 use common::{D0, D1, D2, NOBODY, TestEnv, V0};
-use evtchn_abi::args::{ExpandArray, InitControl};
+use evtchn_abi::args::{ExpandArray, InitControl, StatusKind};
 use evtchn_abi::fifo::{LINKED, MASKED, PENDING};
 use evtchn_abi::{DomId, Gfn, Op, Port, VcpuId, Virq};
 use evtchn_engine::{Consumer, DomainConfig, Level, OpError, Outcome, ResetOutcome, Width};
@@ -257,4 +257,18 @@ fn the_dump_shows_words_as_xen_does() {
     bare.env.engine.bind_ipi(D1, V0).unwrap();
     let row = bare.env.engine.debug_dump(D1).unwrap()[0];
     assert_eq!(row.to_string(), "   1 [0/1/?]: s=6 n=0 x=0");
+}
+
+#[test]
+fn records_stay_valid_when_the_limit_falls() {
+    let fifo = FifoEnv::with(DomainConfig { max_port: Some(5000), ..unlimited() }, 1);
+    assert_eq!(fifo.env.fill(D1), 5000);
+    assert_eq!(fifo.env.engine.reset(D1, DomId::SELF), Ok(ResetOutcome::Done));
+    let status = |port| fifo.env.engine.status(D1, DomId::SELF, Port(port));
+    for port in [4095, 4096, 5000, 5055] {
+        assert_eq!(status(port).map(|status| status.kind), Ok(StatusKind::Closed), "{port}");
+        assert_eq!(fifo.env.engine.unmask(D1, Port(port)), Ok(()));
+    }
+    assert_eq!(status(5056), Err(OpError::NoPort));
+    assert_eq!(fifo.env.fill(D1), 4095);
 }

@@ -4,8 +4,11 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex as StdMutex};
+use std::thread;
+use std::time::Duration;
 
 use common::{D0, D1, D2, V0};
 use evtchn_abi::{DomId, Errno, Pirq, Port, VcpuId};
@@ -320,4 +323,45 @@ fn xens_rule_is_oneself_ones_target_or_control() {
 fn no_refusal_is_a_success() {
     assert_eq!(Denied::with(Errno(0)), Denied::default());
     assert_eq!(OpError::from(Denied::with(Errno::EPERM)), OpError::NotPermitted);
+}
+
+/// Answers a question about a status when another thread says so, which it must do in time.
+struct Slow {
+    asked: Sender<()>,
+    answer: StdMutex<Receiver<()>>,
+}
+
+impl Policy for Slow {
+    fn status(&self, _: &Party, _: &Party) -> Result<(), Denied> {
+        self.asked.send(()).unwrap();
+        let answer = self.answer.lock().unwrap().recv_timeout(Duration::from_secs(10));
+        answer.map_err(|_| Denied::with(Errno::EDEADLK))
+    }
+}
+
+impl Hooks for Slow {
+    type Page = Arc<HeapPage>;
+
+    fn deliver(&self, _: DomId, _: VcpuId, _: Upcall) {}
+
+    fn wake_poller(&self, _: DomId, _: VcpuId) {}
+
+    fn policy(&self) -> &dyn Policy {
+        self
+    }
+}
+
+#[test]
+fn who_may_not_look_takes_no_lock() {
+    let ((asked, question), (reply, answer)) = (channel(), channel());
+    let engine = Engine::new(Slow { asked, answer: StdMutex::new(answer) });
+    engine.create_domain(D1, DomainConfig::guest(1)).unwrap();
+    engine.create_domain(D2, DomainConfig::guest(1)).unwrap();
+    thread::scope(|scope| {
+        let looker = scope.spawn(|| engine.status(D2, D1, Port(1)));
+        question.recv().unwrap();
+        engine.bind_ipi(D1, V0).unwrap(); // though somebody is being asked whether he may look
+        reply.send(()).unwrap();
+        assert!(looker.join().unwrap().is_ok());
+    });
 }

@@ -138,3 +138,17 @@ fn a_finished_poll_is_not_woken() {
     env.engine.send(D2, ports[0].0).unwrap();
     assert_eq!(env.calls(), []);
 }
+
+#[test]
+fn a_poll_that_ended_does_not_hide_another() {
+    let env = TestEnv::new();
+    let ports = masked_ports(&env, 1);
+    sleep(&env, V1, &[ports[0].1]);
+    sleep(&env, V2, &[]);
+    assert!(env.engine.finish_poll(D1, V2));
+    for _ in 0..2 {
+        assert!(!env.engine.finish_poll(D1, V2));
+    }
+    env.engine.send(D2, ports[0].0).unwrap();
+    assert_eq!(env.calls(), [Call::WakePoller(D1, V1)]);
+}

@@ -236,3 +236,14 @@ fn the_callback_may_call_the_engine() {
     assert_eq!(engine.raise_virq(VMM, V0, Virq::TIMER), Ok(true));
     assert_eq!(engine.ports_in_use(VMM), Ok((0, 0)));
 }
+
+#[test]
+fn the_callback_may_call_the_engine_while_a_port_is_bound() {
+    let engine = Arc::new(Engine::new(OneShot::default()));
+    engine.hooks().0.set(Arc::downgrade(&engine)).unwrap();
+    engine.create_domain(VMM, sink()).unwrap();
+    engine.create_domain(D1, DomainConfig::guest(1)).unwrap();
+    let far = engine.alloc_unbound(D1, DomId::SELF, VMM).unwrap();
+    engine.bind_interdomain(VMM, D1, far).unwrap(); // raises the near end
+    assert_eq!((engine.ports_in_use(VMM), engine.ports_in_use(D1)), (Ok((0, 0)), Ok((1, 0))));
+}

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use evtchn_sync::atomic::AtomicBool;
 use evtchn_sync::atomic::Ordering::Relaxed;
-use evtchn_sync::{Grace, Mutex, Once, Published, Reader, RwLock, enter, no_readers, wait_for_readers};
+use evtchn_sync::{
+    Grace, Mutex, Once, OnceBox, Published, Reader, RwLock, enter, no_readers, wait_for_readers,
+};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
@@ -181,6 +183,25 @@ fn a_published_value_is_not_dropped_while_it_is_used() {
         drop(published.replace(Some(Box::new(flag))));
         drop(published.replace(None));
         reader.join().unwrap();
+    });
+}
+
+/// Fails if the pointer is stored or loaded relaxed.
+#[test]
+fn what_is_boxed_once_is_seen_whole() {
+    model(None, || {
+        let once = Arc::new(OnceBox::new());
+        let other = {
+            let once = once.clone();
+            thread::spawn(move || {
+                let flag = Flag::default();
+                flag.0.with_mut(|_| ());
+                assert!(once.set(Box::new(flag)).is_ok());
+            })
+        };
+        let seen: Option<&Flag> = once.get();
+        seen.inspect(|flag| flag.0.with(|_| ()));
+        other.join().unwrap();
     });
 }
 

@@ -14,7 +14,9 @@ use super::scratch::Scratch;
 use crate::cargo;
 
 /// Longer than any of the tests takes on a busy machine. A defect that makes one wait for ever is found, too.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for models.
+const PATIENCE_WITH_MODELS: Duration = Duration::from_secs(180);
 
 /// What a test said.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub fn run(scratch: &Scratch, test: &Test) -> Result<Outcome> {
 /// The test's program, or what the compiler said.
 fn build(scratch: &Scratch, test: &Test) -> Result<Result<PathBuf, String>> {
     let mut command = cargo::cargo();
-    command.current_dir(scratch.tree()).args(["test", "--no-run", "--package", &test.package]);
+    command.current_dir(scratch.tree()).args(["test", "--quiet", "--no-run", "--package", &test.package]);
     match test.target.as_str() {
         "lib" => command.arg("--lib"),
         target => command.args(["--test", target]),
@@ -89,7 +91,8 @@ fn run_built(scratch: &Scratch, test: &Test, program: &PathBuf) -> Result<Outcom
     command.arg(&test.name).args(exact).current_dir(scratch.tree());
     command.stderr(file.try_clone()?).stdout(file);
     let mut child = command.spawn().with_context(|| format!("cannot start {test}"))?;
-    let status = wait(&mut child)?;
+    let patience = if test.kind == Kind::Plain { PATIENCE } else { PATIENCE_WITH_MODELS };
+    let status = wait(&mut child, patience)?;
     let said = String::from_utf8_lossy(&fs::read(&said)?).into_owned();
     ensure!(said.contains("running 1 test"), "{test}: there is no such test, or more than one");
     Ok(match status {
@@ -100,9 +103,9 @@ fn run_built(scratch: &Scratch, test: &Test, program: &PathBuf) -> Result<Outcom
 }
 
 /// Waits for a program, and ends it when that takes too long.
-fn wait(child: &mut Child) -> Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < patience {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }

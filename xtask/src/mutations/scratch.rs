@@ -28,6 +28,7 @@ impl Scratch {
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         let folder = target.unwrap_or_else(|| paths::workspace().join("target")).join("mutations");
         let scratch = Self { folder };
+        fs::create_dir_all(scratch.tree()).with_context(|| scratch.tree().display().to_string())?;
         let mut kept = BTreeSet::new();
         for part in PARTS {
             copy(&paths::workspace().join(part), &scratch.tree().join(part), &mut kept)?;

@@ -200,3 +200,15 @@ fn a_port_that_changes_its_queue_takes_nothing_along() {
         world.engine.validate().unwrap();
     });
 }
+
+/// Fails if `link` records the port's target of then, rather than the one whose queue it has locked.
+#[test]
+fn the_last_queue_is_the_one_on_which_the_port_is() {
+    model(3, || {
+        let world = World::fifo();
+        let world = world.race(World::send, |world| {
+            world.engine.set_priority(D1, world.port, 15).unwrap();
+        });
+        world.engine.validate().unwrap();
+    });
+}

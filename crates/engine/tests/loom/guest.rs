@@ -104,6 +104,13 @@ impl Guest {
         self.controls[vcpu.0 as usize].u32(ControlBlock::READY).unwrap().swap(0, SeqCst)
     }
 
+    /// The HEAD of a queue.
+    #[allow(dead_code)]
+    pub fn head(&self, vcpu: VcpuId, queue: Priority) -> Port {
+        let head = self.controls[vcpu.0 as usize].u32(ControlBlock::head(queue).unwrap()).unwrap();
+        Port(head.load(SeqCst))
+    }
+
     /// FIFO: handles one upcall, the ports in the order in which they are taken. `handle` is called for each.
     pub fn consume(&self, vcpu: VcpuId, mut handle: impl FnMut(Port)) {
         if !self.take_upcall(vcpu) {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Events that come while the guest sets up the FIFO ABI.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32 as Count;
+use std::sync::atomic::Ordering::SeqCst;
+
 use crate::world::{V0, World, model};
 
 /// Fails if `keep` does not look for the word after it has set the flag.
@@ -29,5 +33,17 @@ fn an_event_that_races_the_switch_of_the_abi_is_not_left_behind() {
         // The upcall that the two-level ABI announced, if it did, then that of the FIFO ABI.
         world.guest.consume(V0, |_| seen += 1);
         assert_eq!(seen, 1);
+    });
+}
+
+/// The array of a model has room for one page more. Fails if `add_array_page` looks before it has locked the domain.
+#[test]
+fn of_two_that_add_the_last_page_one_is_refused() {
+    model(2, || {
+        let added = Arc::new(Count::new(0));
+        let add = |added: &Count, world: &World| drop(added.fetch_add(world.try_expand().into(), SeqCst));
+        let others = added.clone();
+        World::fifo().race(move |world| add(&others, world), |world| add(&added, world));
+        assert_eq!(added.load(SeqCst), 1);
     });
 }

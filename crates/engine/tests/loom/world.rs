@@ -163,6 +163,11 @@ impl World {
         self.engine.expand_array(D1, ARRAY).unwrap();
     }
 
+    /// Adds a page to the array, if there is room; whether there was.
+    pub fn try_expand(&self) -> bool {
+        self.engine.expand_array(D1, ARRAY).is_ok()
+    }
+
     /// One more channel: the ends of domain 2 and of domain 1.
     pub fn pair(&self) -> (Port, Port) {
         let far = self.engine.alloc_unbound(D1, DomId::SELF, D2).unwrap();

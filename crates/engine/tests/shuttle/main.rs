@@ -13,5 +13,6 @@ mod events;
 #[allow(dead_code)]
 #[path = "../loom/guest.rs"]
 mod guest;
+mod hostile;
 mod pollers;
 mod world;
