@@ -7,7 +7,7 @@ mod common;
 use std::sync::atomic::Ordering::SeqCst;
 
 use common::{D1, D2, TestEnv, V0, delivered};
-use evtchn_abi::{Port, VcpuId};
+use evtchn_abi::{Port, VcpuId, Virq};
 use evtchn_engine::test_utils::Call;
 use evtchn_engine::{OpError, PollOutcome};
 use evtchn_sync::Page;
@@ -151,4 +151,16 @@ fn a_poll_that_ended_does_not_hide_another() {
     }
     env.engine.send(D2, ports[0].0).unwrap();
     assert_eq!(env.calls(), [Call::WakePoller(D1, V1)]);
+}
+
+#[test]
+fn an_interrupt_that_is_merged_wakes_nobody() {
+    let env = TestEnv::new();
+    let port = env.engine.bind_virq(D1, Virq::TIMER, V0).unwrap();
+    env.set_mask(D1, port, true);
+    env.engine.raise_virq(D1, V0, Virq::TIMER).unwrap();
+    sleep(&env, V1, &[]);
+    env.engine.raise_virq(D1, V0, Virq::TIMER).unwrap();
+    assert_eq!(env.calls(), []);
+    assert!(env.engine.is_polling(D1, V1));
 }
