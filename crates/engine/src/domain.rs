@@ -109,6 +109,8 @@ pub(crate) struct Domain<P> {
     width: AtomicU8,
     paused: AtomicBool,
     gone: AtomicBool,
+    /// Are there ports in quarantine? A hint: the list is under the event lock.
+    has_quarantine: AtomicBool,
     /// An EOI of a PIRQ unmasks its port.
     auto_unmask: AtomicBool,
     /// Where to send when the domain has suspended; 0 for nowhere.
@@ -143,6 +145,7 @@ impl<P> Domain<P> {
             width: AtomicU8::new(config.width as u8),
             paused: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            has_quarantine: AtomicBool::new(false),
             auto_unmask: AtomicBool::new(false),
             suspend_port: AtomicU32::new(0),
             vcpus,
@@ -292,7 +295,9 @@ impl<P: Page> Domain<P> {
     /// because of the quarantine.
     pub fn with_room<R>(&self, operation: impl Fn() -> Result<R, OpError>) -> Result<R, OpError> {
         loop {
-            drop(self.lock_with_room());
+            if self.has_quarantine.load(Ordering::Relaxed) {
+                drop(self.lock_with_room());
+            }
             let result = operation();
             let only_waiting = || !self.event.lock().quarantine.is_empty();
             if !matches!(result, Err(OpError::NoSpace)) || !only_waiting() {
@@ -320,6 +325,7 @@ impl<P: Page> Domain<P> {
     fn release_soon(&self, events: &mut Events) {
         let Events { ports, quarantine, collecting, .. } = events;
         quarantine.release_soon(&self.channels, |port| self.release(ports, port, *collecting));
+        self.note_quarantine(events);
     }
 
     /// The highest port that the domain may open.
@@ -350,14 +356,24 @@ impl<P: Page> Domain<P> {
             events.ports.give_back(port);
         } else {
             events.quarantine.admit(port, &self.channels);
+            self.has_quarantine.store(true, Ordering::Relaxed);
         }
         self.release_quarantine(events);
     }
 
     /// Frees closed ports that no reader can reach any more.
     pub fn release_quarantine(&self, events: &mut Events) {
+        if events.quarantine.is_empty() {
+            return;
+        }
         let Events { ports, quarantine, collecting, .. } = events;
         quarantine.release(&self.channels, |port| self.release(ports, port, *collecting));
+        self.note_quarantine(events);
+    }
+
+    /// The hint for those who do not hold the lock.
+    fn note_quarantine(&self, events: &Events) {
+        self.has_quarantine.store(!events.quarantine.is_empty(), Ordering::Relaxed);
     }
 
     fn release(&self, ports: &mut Ports, port: Port, collecting: u32) {

@@ -189,7 +189,8 @@ pub trait Hooks: Send + Sync {
     /// with engine locks held: must not call the engine.
     ///
     /// # Errors
-    /// The binding is refused with the error's number.
+    /// A paravirtual domain's binding is refused with the error's number. A hardware-assisted guest's lines are emulated, and
+    /// it is not refused one, as in Xen.
     fn pirq_bind(&self, domain: DomId, pirq: Pirq, share: bool) -> Result<(), PirqRefused> {
         let _ = (domain, pirq, share);
         Ok(())

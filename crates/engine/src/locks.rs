@@ -18,8 +18,8 @@
 //! * No thread takes one lock twice. Locks serve in the order of arrival, so a domain that is busy cannot keep another
 //!   one out.
 //! * A reader takes no lock but a queue's, and does not wait for readers.
-//! * Nobody waits for readers under a lock, but for an allocation that finds no port, or not the chosen one, that is not
-//!   in quarantine.
+//! * Nobody waits for readers under a lock, but for the few microseconds by which an allocation lets closed ports of its own
+//!   domain out of the quarantine.
 //! * Hooks are called without locks, and not by readers. The `pirq_*` hooks, `pin`, `is_read_only`, `offload` and `unload` are called
 //!   under the event lock, `set_deadline` under the timer lock, and a policy is asked by readers and under locks; they say so.
 

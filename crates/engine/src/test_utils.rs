@@ -6,8 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use evtchn_abi::{DomId, Gfn, Port, VcpuId};
-use evtchn_sync::HeapPage;
-use spin::Mutex;
+use evtchn_sync::{HeapPage, Mutex};
 
 use crate::{Consumer, Hooks, Upcall};
 

@@ -17,7 +17,7 @@ use evtchn_engine::{
     Consumer, Denied, DomainConfig, Engine, Hooks, OpError, Party, Policy, ResetOutcome, Upcall, XenPolicy,
 };
 use evtchn_sync::HeapPage;
-use spin::Mutex;
+use std::sync::Mutex;
 
 /// What a policy was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ struct Guard {
 
 impl Guard {
     fn say(&self, asked: Asked) -> Result<(), Denied> {
-        self.asked.lock().push(asked);
+        self.asked.lock().unwrap().push(asked);
         match self.number.load(SeqCst) {
             0 => Ok(()),
             number => Err(Denied::with(Errno(number))),
@@ -112,7 +112,7 @@ impl Env {
     }
 
     fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.engine.hooks().asked.lock())
+        std::mem::take(&mut self.engine.hooks().asked.lock().unwrap())
     }
 
     /// A port of domain 1 and the one of domain 2 that it is connected to.
@@ -290,7 +290,7 @@ impl Hooks for Parties {
 
 impl Policy for Parties {
     fn status(&self, caller: &Party, _: &Party) -> Result<(), Denied> {
-        self.0.lock().push(*caller);
+        self.0.lock().unwrap().push(*caller);
         Ok(())
     }
 }
@@ -305,7 +305,7 @@ fn xens_rule_is_oneself_ones_target_or_control() {
         engine.create_domain(id, config).unwrap();
         engine.status(id, DomId::SELF, Port(0)).unwrap();
     }
-    let parties = engine.hooks().0.lock().clone();
+    let parties = engine.hooks().0.lock().unwrap().clone();
     let [control, guest, model, hardware] = &parties[..] else { panic!("four domains") };
     assert!(control.privileged && control.hardware && hardware.hardware && !hardware.privileged);
     assert_eq!((guest.target, model.target), (None, Some(D1)));

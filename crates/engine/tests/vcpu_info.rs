@@ -274,7 +274,7 @@ fn a_destroyed_domains_areas_are_dropped_though_a_caller_remains() {
     assert_eq!(Arc::strong_count(&new), before);
     let mut memory = Memory::with(&VcpuRegisterVcpuInfo { mfn: FRAME, offset: 64, rsvd: 0 });
     let args = [VcpuOp::REGISTER_VCPU_INFO.0.into(), 1, AT, 0, 0];
-    assert_eq!(caller.hypercall(24, args, &mut memory), failed(Errno::EINVAL));
+    assert_eq!(caller.hypercall(24, args, &mut memory), failed(Errno::ESRCH));
     assert_eq!(Arc::strong_count(&new), before);
 }
 

@@ -93,7 +93,8 @@ impl Edit {
     pub fn apply(&self, text: &str) -> Result<String> {
         let whole = |lines: &[String]| format!("\n{}\n", lines.join("\n"));
         let (text, old) = (format!("\n{text}"), whole(&self.old));
-        let found = text.matches(&old).count();
+        // Two places may share the end of a line between them.
+        let found = text.char_indices().filter(|&(at, _)| text[at..].starts_with(&old)).count();
         ensure!(found == 1, "{}: the lines to be replaced are there {found} times:{old}", self.file);
         Ok(text.replacen(&old, &whole(&self.new), 1).split_off(1))
     }

@@ -7,8 +7,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use evtchn_abi::args::{SchedPoll, StatusKind};
-use evtchn_abi::{DomId, Errno, Gfn, Hypercall, Layout, Op, Port, Priority, SchedOp, XenVersion};
+use evtchn_abi::args::{HvmParamValue, SchedPoll, StatusKind};
+use evtchn_abi::{
+    CallbackVia, DomId, Errno, Gfn, HvmOp, HvmParam, Hypercall, Layout, Op, Port, Priority, SchedOp,
+    XenVersion,
+};
 use evtchn_engine::GuestMemory;
 use evtchn_guest::{Fifo, FifoVcpu, Hypercall as EventHypercall, SelfNotify, TwoLevel, Vcpu};
 use evtchn_sync::{HeapPage, PAGE_SIZE};
@@ -36,6 +39,19 @@ impl EventHypercall for Cpu<'_> {
 }
 
 impl Cpu<'_> {
+    /// Asks for upcalls by an interrupt vector: without it, a hardware-assisted guest gets none.
+    fn want_upcalls(&self) {
+        let param = HvmParamValue {
+            domid: DomId::SELF,
+            index: HvmParam::CALLBACK_IRQ,
+            value: CallbackVia::Vector(0xf3).to_param(),
+            ..HvmParamValue::default()
+        };
+        let at = address(ARGUMENT);
+        self.memory().write(at, &param.to_bytes()).expect("the frame is there");
+        assert_eq!(self.hypercall(Hypercall::HVM_OP, [HvmOp::SET_PARAM.0.into(), at, 0, 0, 0]), 0);
+    }
+
     fn page(&self, gfn: Gfn) -> Arc<HeapPage> {
         self.memory().frame(gfn).expect("our guests have 8 frames")
     }
@@ -71,6 +87,7 @@ type DiskEvents = Fifo<Arc<HeapPage>, [FifoVcpu<Arc<HeapPage>>; 1], [Arc<HeapPag
 
 /// Answers each request by an event on the channel that it came from, until it is told goodbye.
 pub fn disk(cpu: &Cpu<'_>, to_client: &Sender<Ports>, connected: &Receiver<()>) {
+    cpu.want_upcalls();
     let vcpu = FifoVcpu::new(cpu.page(CONTROL), 0);
     let fifo = Fifo::new(cpu.page(SHARED_INFO), &Layout::X86_64, [vcpu], [cpu.page(ARRAY)]);
     fifo.init_vcpu(V0, CONTROL, cpu).expect("the first control block switches to FIFO");
@@ -125,6 +142,7 @@ fn switch_off(cpu: &Cpu<'_>, fifo: &DiskEvents) {
 /// Sends requests and waits for the answers.
 pub fn client(cpu: &Cpu<'_>, from_disk: &Receiver<Ports>, connected: &Sender<()>) {
     let version = cpu.hypercall(Hypercall::XEN_VERSION, [XenVersion::VERSION.0.into(), 0, 0, 0, 0]);
+    cpu.want_upcalls();
     let page = cpu.page(SHARED_INFO);
     let events = TwoLevel::new(page, &Layout::X86_64, SelfNotify::Hypercall, [Vcpu::new()]);
     events.mask_all(); // as each guest begins; a poll sees masked ports, too

@@ -53,7 +53,7 @@ impl<'a> Cpu<'a> {
         loop {
             match self.engine.hypercall(self.domain, V0, number.0, args, &mut self.memory()) {
                 Outcome::Done(result) => return result,
-                // A poll. An event, an upcall or the clock ends it; the engine must know, whichever it was.
+                // A poll or a block. An event, an upcall or the clock ends it; the engine must know, whichever it was.
                 Outcome::Block { deadline } => {
                     self.sleep(deadline.map(|time| self.vmm().start + Duration::from_nanos(time.get())));
                     self.engine.finish_poll(self.domain, V0);
@@ -77,11 +77,6 @@ impl<'a> Cpu<'a> {
             Hypercall::XEN_VERSION if XenVersion(command) == XenVersion::VERSION => 4 << 16 | 20,
             Hypercall::SCHED_OP if SchedOp(command) == SchedOp::YIELD => {
                 thread::yield_now();
-                0
-            }
-            // Until the next upcall: `deliver` wakes us.
-            Hypercall::SCHED_OP if SchedOp(command) == SchedOp::BLOCK => {
-                self.sleep(None);
                 0
             }
             _ => Errno::ENOSYS.negated(),
