@@ -146,9 +146,7 @@ fn a_poll_that_ended_does_not_hide_another() {
     sleep(&env, V1, &[ports[0].1]);
     sleep(&env, V2, &[]);
     assert!(env.engine.finish_poll(D1, V2));
-    for _ in 0..2 {
-        assert!(!env.engine.finish_poll(D1, V2));
-    }
+    assert!(!env.engine.finish_poll(D1, V2));
     env.engine.send(D2, ports[0].0).unwrap();
     assert_eq!(env.calls(), [Call::WakePoller(D1, V1)]);
 }

@@ -134,6 +134,20 @@ fn a_fifo_port_that_is_pending_and_on_no_queue_is_linked() {
     assert_eq!(machine.take_fifo(D1, 2), None);
 }
 
+/// As if a sender had been stopped between READY and the upcall byte.
+#[test]
+fn a_queue_that_nobody_was_told_of_is_announced() {
+    let mut machine = Machine::new(&configs());
+    machine.init_control(D1, 0);
+    machine.expand_array(D1);
+    let ipi = machine.engine.bind_ipi(D1, VcpuId(0)).unwrap();
+    machine.engine.send(D1, ipi).unwrap();
+    machine.page(D1).u8(0).unwrap().store(0, SeqCst);
+    let new = machine.moved(&machine.engine.save().unwrap());
+    assert_eq!(new.calls(), [Call::Deliver(D1, VcpuId(0), Upcall::PvEntry)]);
+    assert_eq!(new.page(D1).u8(0).unwrap().load(SeqCst), 1);
+}
+
 #[test]
 fn an_event_that_waits_for_an_array_page_is_kept() {
     let mut machine = Machine::new(&configs());

@@ -191,3 +191,18 @@ fn a_scribbled_page_changes_no_answer() {
     }
     env.engine.validate().unwrap();
 }
+
+#[test]
+fn other_bits_of_the_upcall_byte_do_not_count() {
+    let env = TestEnv::new();
+    let (send, _) = env.pair(D2, D1);
+    for byte in [0, 2, 0x80, 0xfe] {
+        let (again, _) = env.pair(D2, D1);
+        env.quiet(D1);
+        env.set_upcall(D1, 0, byte);
+        env.engine.send(D2, again).unwrap();
+        assert_eq!(env.calls(), [delivered(D1, 0)], "{byte:#x}");
+    }
+    env.engine.send(D2, send).unwrap();
+    assert_eq!(env.calls(), []);
+}

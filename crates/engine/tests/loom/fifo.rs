@@ -212,3 +212,17 @@ fn the_last_queue_is_the_one_on_which_the_port_is() {
         world.engine.validate().unwrap();
     });
 }
+
+/// Fails if `link` does not look again at the port's last queue when it has the locks: the word is again as it was seen.
+#[test]
+fn a_port_that_was_on_another_queue_and_consumed_meanwhile_is_no_stale_tail() {
+    model(3, || {
+        let world = World::fifo();
+        let world = world.race(World::send, |world| {
+            world.engine.set_priority(D1, world.port, 15).unwrap();
+            world.send();
+            world.guest.consume(V0, |_| ());
+        });
+        world.engine.validate().unwrap();
+    });
+}

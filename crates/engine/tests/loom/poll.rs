@@ -83,3 +83,17 @@ fn a_poll_that_is_ended_while_it_begins_does_not_hide_another() {
         assert!(!world.engine.is_polling(D1, V1));
     });
 }
+
+/// The port is not masked, and tells another vCPU than the one that polls. Fails if `has_pollers` looks relaxed and without a fence.
+#[test]
+fn a_poll_for_a_port_of_another_vcpu_sees_the_event_or_is_woken_by_it() {
+    model(3, || {
+        let mut outcome = PollOutcome::Ready;
+        let world = World::fifo().race(World::send, |world| {
+            outcome = world.engine.sched_poll(D1, V1, &[world.port]).unwrap();
+        });
+        let woken = world.engine.hooks().wakes.load(SeqCst) > 0;
+        assert!(woken || outcome == PollOutcome::Ready);
+        assert!(!world.engine.finish_poll(D1, V1));
+    });
+}
