@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32 as Count;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::world::{V0, World, model};
+use evtchn_abi::DomId;
+
+use crate::world::{D1, D2, V0, World, model};
 
 /// Fails if `keep` does not look for the word after it has set the flag.
 #[test]
@@ -45,5 +47,20 @@ fn of_two_that_add_the_last_page_one_is_refused() {
         let others = added.clone();
         World::fifo().race(move |world| add(&others, world), |world| add(&added, world));
         assert_eq!(added.load(SeqCst), 1);
+    });
+}
+
+/// Fails if two domains are not locked in an order that is the same for both.
+#[test]
+fn two_domains_that_bind_to_each_other_do_not_wait_for_ever() {
+    model(2, || {
+        let world = World::new();
+        let one = world.engine.alloc_unbound(D1, DomId::SELF, D2).unwrap();
+        let two = world.engine.alloc_unbound(D2, DomId::SELF, D1).unwrap();
+        let world = world.race(
+            move |world| drop(world.engine.bind_interdomain(D2, D1, one).unwrap()),
+            |world| drop(world.engine.bind_interdomain(D1, D2, two).unwrap()),
+        );
+        world.engine.validate().unwrap();
     });
 }
