@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::kernel::Kernel;
 use super::qemu::{self, Boot, CONSOLE, Hardware};
 use super::{Flavour, Machine, System, assemble, results};
-use crate::progress;
+use crate::{paths, progress};
 
 /// How often a running machine is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -58,7 +58,9 @@ pub struct Hung {
 /// # Errors
 /// As there.
 pub fn run(machine: &Machine, command: &[&str]) -> Result<Outcome> {
-    let folder = TempDir::with_prefix("evtchn-machine-").context("no folder for the machine's files")?;
+    let all = paths::workspace().join("target/machine");
+    fs::create_dir_all(&all).with_context(|| format!("cannot create {}", all.display()))?;
+    let folder = TempDir::with_prefix_in("run-", &all).context("no folder for the machine's files")?;
     let qemu = prepare(machine, command, folder.path())?;
     let start = Instant::now();
     let ended = Running::start(qemu, machine, folder.path())?.follow(start + machine.limit);
@@ -81,25 +83,21 @@ pub fn run(machine: &Machine, command: &[&str]) -> Result<Outcome> {
 fn prepare(machine: &Machine, command: &[&str], folder: &Path) -> Result<Command> {
     let root = machine.flavour.root()?;
     let kernel = machine.kernel.clone().map_or_else(|| Kernel::of(&root), Ok)?;
-    let initramfs = folder.join("initramfs");
-    let mut archive = BufWriter::new(File::create(&initramfs)?);
+    let mut archive = BufWriter::new(File::create(folder.join(qemu::INITRAMFS))?);
     assemble::initramfs(machine, &root, &kernel, command)?.write(&mut archive)?;
     archive.flush()?;
-    let given = machine.kernel_args.join(" ");
+    let (linux, given) = (folder.join(qemu::LINUX), machine.kernel_args.join(" "));
     if machine.system == System::Plain {
+        fs::copy(&kernel.image, linux).with_context(|| kernel.image.display().to_string())?;
         let args = format!("console=ttyS0 loglevel=5 panic=1 {given}");
-        let boot = Boot::Linux { kernel: &kernel.image, kernel_args: &args };
-        return qemu::command(&hardware(machine, "max"), &boot, &initramfs, folder);
+        return qemu::command(&hardware(machine, "max"), &Boot::Linux(&args), folder);
     }
-    let (xen, linux) = (folder.join("xen"), folder.join("linux"));
-    fs::write(&linux, kernel.uncompressed()?)?;
-    unzip(&hypervisor(&root, machine.flavour)?, &xen)?;
-    let inside = if machine.system == System::Dom0 { given.as_str() } else { "" };
-    let kernel_args = format!("console=hvc0 loglevel=5 panic=1 {inside}");
-    let boot =
-        Boot::Xen { xen: &xen, xen_args: &xen_args(machine), kernel: &linux, kernel_args: &kernel_args };
+    fs::write(linux, kernel.uncompressed()?)?;
+    unzip(&hypervisor(&root, machine.flavour)?, &folder.join(qemu::XEN))?;
+    let given = if machine.system == System::Dom0 { given.as_str() } else { "" };
+    let args = format!("console=hvc0 loglevel=5 panic=1 {given}");
     // QEMU checks SMAP on the stack reads of `iret` with the guest's privilege, which kills a PV kernel early.
-    qemu::command(&hardware(machine, "max,smap=off"), &boot, &initramfs, folder)
+    qemu::command(&hardware(machine, "max,smap=off"), &Boot::Xen(&xen_args(machine), &args), folder)
 }
 
 fn hardware<'a>(machine: &'a Machine, usual: &'a str) -> Hardware<'a> {
@@ -209,10 +207,10 @@ impl Drop for Running<'_> {
 /// QEMU under `timeout`, which passes signals on, so that the machine does not outlive this program for ever if this is killed.
 fn guarded(qemu: &Command, limit: Duration) -> Command {
     let mut guarded = Command::new("timeout");
-    guarded.arg("--signal=KILL").arg((limit.as_secs() + 10).to_string());
+    guarded.args(["--foreground", "--signal=KILL"]).arg((limit.as_secs() + 10).to_string());
     guarded.arg(qemu.get_program()).args(qemu.get_args());
     guarded.envs(qemu.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    guarded.stdin(std::process::Stdio::null());
+    guarded.stdin(Stdio::null()).current_dir(qemu.get_current_dir().unwrap_or(Path::new(".")));
     guarded
 }
 
