@@ -36,7 +36,7 @@ pub fn initramfs(machine: &Machine, root: &Path, kernel: &Kernel, command: &[&st
     let plain = Machine::new(machine.flavour, System::Dom0);
     add_modules(&plain, kernel, &PORTS, &mut outside)?;
     toolstack::add_to(&mut outside, root, machine.flavour)?;
-    domu::add_to(&mut outside, &inside, &kernel.image, machine.cpus, &machine.kernel_args.join(" "))?;
+    domu::add_to(&mut outside, &inside, kernel, machine.cpus, &machine.kernel_args.join(" "))?;
     Ok(outside)
 }
 

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -37,12 +37,10 @@ pub struct Outcome {
 /// # Errors
 /// As there.
 pub fn run(machine: &Machine, command: &[&str]) -> Result<Outcome> {
-    let all = paths::workspace().join("target/machine");
-    fs::create_dir_all(&all).with_context(|| format!("cannot create {}", all.display()))?;
-    let folder = TempDir::with_prefix_in("run-", &all).context("no folder for the machine's files")?;
-    let qemu = prepare(machine, command, folder.path())?;
+    let folder = folder().context("no folder for the machine's files")?;
+    let mut qemu = prepare(machine, command, folder.path())?;
     let start = Instant::now();
-    let ended = Running::start(&qemu, folder.path(), machine.limit, !machine.capture)?.follow();
+    let ended = Running::start(&mut qemu, folder.path(), machine.limit, !machine.capture)?.follow();
     let duration = start.elapsed();
     let status = match ended {
         Ok(status) => status,
@@ -56,6 +54,23 @@ pub fn run(machine: &Machine, command: &[&str]) -> Result<Outcome> {
     }
     let [stdout, stderr] = ["stdout", "stderr"].map(|name| text(&folder.path().join(name)));
     Ok(Outcome { status, stdout, stderr, duration })
+}
+
+/// A folder for one run. Those of runs that were killed are removed.
+fn folder() -> io::Result<TempDir> {
+    let all = paths::workspace().join("target/machine");
+    fs::create_dir_all(&all)?;
+    for entry in fs::read_dir(&all)? {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        let alive = name
+            .to_string_lossy()
+            .split_once('-')
+            .is_some_and(|(id, _)| Path::new("/proc").join(id).exists());
+        if !alive {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+    TempDir::with_prefix_in(format!("{}-", process::id()), &all)
 }
 
 /// Makes the machine's files and the command that runs it.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! An unprivileged domain: its own initramfs, and what domain 0 does to run it.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::image::Image;
+use super::kernel::Kernel;
 
 /// MiB of memory of the domain.
 const MEMORY: u32 = 256;
@@ -12,17 +13,10 @@ const MEMORY: u32 = 256;
 ///
 /// # Errors
 /// The kernel cannot be read, or the image is too large.
-pub fn add_to(
-    image: &mut Image,
-    inside: &Image,
-    kernel: &std::path::Path,
-    cpus: u32,
-    args: &str,
-) -> Result<()> {
-    let kernel = std::fs::read(kernel).with_context(|| kernel.display().to_string())?;
+pub fn add_to(image: &mut Image, inside: &Image, kernel: &Kernel, cpus: u32, args: &str) -> Result<()> {
     let mut initramfs = Vec::new();
     inside.write(&mut initramfs)?;
-    image.file("/machine/domu/kernel", kernel, 0o644);
+    image.file("/machine/domu/kernel", kernel.uncompressed()?, 0o644);
     image.file("/machine/domu/initramfs", initramfs, 0o644);
     image.file("/machine/domu/config", config(cpus, args), 0o644);
     image.file("/machine/command", include_str!("guest/domu.sh"), 0o755);

@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 
 use super::qemu::CONSOLE;
@@ -47,11 +46,10 @@ impl<'a> Running<'a> {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(qemu: &Command, folder: &'a Path, limit: Duration, pass_on: bool) -> Result<Self> {
+    pub fn start(qemu: &mut Command, folder: &'a Path, limit: Duration, pass_on: bool) -> Result<Self> {
         let complaints = File::create(folder.join(COMPLAINTS))?;
-        let mut guarded = guarded(qemu, limit);
-        let child = guarded.stdout(complaints.try_clone()?).stderr(complaints).spawn();
-        let child = child.with_context(|| format!("cannot start {}", qemu.get_program().display()))?;
+        let child = spawn(qemu, &complaints)
+            .with_context(|| format!("cannot start {}", qemu.get_program().display()))?;
         let stream = |name: &str, to: Sink| Stream { path: folder.join(name), position: 0, to };
         let streams =
             if pass_on { vec![stream("stdout", to_stdout), stream("stderr", to_stderr)] } else { Vec::new() };
@@ -109,21 +107,24 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-            let _ = self.child.wait();
-        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
-/// QEMU under `timeout`, which passes signals on, so that the machine does not outlive this program for ever if this is killed.
-fn guarded(qemu: &Command, limit: Duration) -> Command {
-    let mut guarded = Command::new("timeout");
-    guarded.args(["--foreground", "--signal=KILL"]).arg((limit.as_secs() + 10).to_string());
-    guarded.arg(qemu.get_program()).args(qemu.get_args());
-    guarded.envs(qemu.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    guarded.stdin(Stdio::null()).current_dir(qemu.get_current_dir().unwrap_or(Path::new(".")));
-    guarded
+/// Starts QEMU so that it dies with this program; where there is no `setpriv` it may outlive it.
+fn spawn(qemu: &mut Command, complaints: &File) -> io::Result<Child> {
+    let attempt = |command: &mut Command| {
+        command.stdin(Stdio::null()).stdout(complaints.try_clone()?).stderr(complaints.try_clone()?).spawn()
+    };
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "KILL"]).arg(qemu.get_program()).args(qemu.get_args());
+    bound.envs(qemu.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    bound.current_dir(qemu.get_current_dir().unwrap_or(Path::new(".")));
+    match attempt(&mut bound) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => attempt(qemu),
+        other => other,
+    }
 }
 
 /// Where output is passed on to.
@@ -175,7 +176,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", script]).current_dir(folder.path());
-        Running::start(&command, folder.path(), limit, false)?.follow()
+        Running::start(&mut command, folder.path(), limit, false)?.follow()
     }
 
     fn hung(script: &str, limit: Duration) -> Hung {
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn the_programs_status_ends_the_machine() {
         let start = Instant::now();
-        assert_eq!(machine("printf 3 >status; sleep 0.2; echo >>status; sleep 50", LONG).unwrap(), 3);
+        assert_eq!(machine("printf 3 >status; sleep 0.2; echo >>status; exec sleep 50", LONG).unwrap(), 3);
         assert!(start.elapsed() < LONG / 2, "the machine was not switched off");
     }
 
