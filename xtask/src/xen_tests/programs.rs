@@ -119,7 +119,12 @@ impl Programs {
         let without: String = skipped.map(|(test, why)| format!("\n  without {test}: {why}")).collect();
         let count = passed(&outcome.stdout);
         let summary = format!("{count} tests passed in {} s{without}", outcome.duration.as_secs());
-        Ok(Finding { name, summary, details: outcome.stdout + &outcome.stderr, passed: outcome.status == 0 })
+        Ok(Finding {
+            name,
+            summary,
+            details: outcome.stdout + &outcome.stderr,
+            passed: outcome.status == 0 && count > 0,
+        })
     }
 }
 
@@ -139,7 +144,7 @@ fn same(machine: Machine, here: PathBuf) -> Machine {
 fn commands(abi: Abi) -> String {
     let shim = paths::workspace().join("tests/programs/scripts/real.sh");
     let mut script = format!(
-        "export EVTCHN_BIN={} EVTCHN_PROGRAMS=/t/programs EVTCHN_DEBIAN_DIR={} EVTCHN_REQUIRE=1\nfailed=0\n",
+        "export EVTCHN_BIN='{}' EVTCHN_PROGRAMS=/t/programs EVTCHN_DEBIAN_DIR='{}' EVTCHN_REQUIRE=1\nfailed=0\n",
         shim.display(),
         paths::debian().display()
     );
