@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # In place of `evtchn` where /dev/xen/evtchn is real: `real.sh run ...` runs the programs of `evtchn run ...` as they are, all in the
-# domain that this is. What asks for more than one domain, or for something that only `evtchn run` does, is refused.
+# domain that this is. What asks for another domain, for another ABI than EVTCHN_ABI, or for something that only `evtchn run` does, is
+# refused.
 set -u
 
 refuse() {
@@ -21,6 +22,7 @@ others=
 while [ $# -gt 0 ]; do
     case $1 in
     --domain) [ "$2" = 0 ] || refuse "$1 $2" && shift 2 ;;
+    --abi) [ "$2" = "${EVTCHN_ABI-}" ] || refuse "$1 $2" && shift 2 ;;
     --vcpus) shift 2 ;;
     --)
         shift

@@ -18,7 +18,7 @@ pub struct Files {
 
 impl Files {
     /// Adds a file, or all that is below a folder.
-    pub fn add(&mut self, here: PathBuf, there: &str) {
+    pub fn file(&mut self, here: PathBuf, there: &str) {
         self.given.push((here, there.to_owned()));
     }
 

@@ -187,14 +187,14 @@ impl Machine {
     /// Puts a file of this machine at an absolute path of the emulated one, with its mode, and the libraries that it needs.
     #[must_use]
     pub fn file(mut self, here: impl Into<PathBuf>, there: &str) -> Self {
-        self.files.add(here.into(), there);
+        self.files.file(here.into(), there);
         self
     }
 
     /// Puts all that a folder contains below an absolute path of the emulated machine. Links are followed, those to nothing left out.
     #[must_use]
     pub fn folder(mut self, here: impl Into<PathBuf>, there: &str) -> Self {
-        self.files.add(here.into(), there);
+        self.files.file(here.into(), there);
         self
     }
 

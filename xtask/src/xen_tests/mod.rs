@@ -42,6 +42,14 @@ enum Abi {
 }
 
 impl Abi {
+    /// What the tests call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::TwoLevel => "two-level",
+            Self::Fifo => "fifo",
+        }
+    }
+
     /// What Linux is told.
     fn kernel_args(self) -> &'static str {
         match self {

@@ -144,9 +144,11 @@ fn same(machine: Machine, here: PathBuf) -> Machine {
 fn commands(abi: Abi) -> String {
     let shim = paths::workspace().join("tests/programs/scripts/real.sh");
     let mut script = format!(
-        "export EVTCHN_BIN='{}' EVTCHN_PROGRAMS=/t/programs EVTCHN_DEBIAN_DIR='{}' EVTCHN_REQUIRE=1\nfailed=0\n",
+        "export EVTCHN_BIN='{}' EVTCHN_DEBIAN_DIR='{}' EVTCHN_ABI={}\n\
+         export EVTCHN_PROGRAMS=/t/programs EVTCHN_REQUIRE=1\nfailed=0\n",
         shim.display(),
-        paths::debian().display()
+        paths::debian().display(),
+        abi.name()
     );
     for suite in &SUITES {
         let Suite { name, only, .. } = suite;
