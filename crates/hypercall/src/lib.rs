@@ -57,7 +57,7 @@
 //!
 //! Most hypercalls take the address of a structure that Xen reads, and may write to. To the compiler a hypercall is a function
 //! that it cannot see, which reads and writes whatever memory its address has escaped to: what was stored before is there for
-//! Xen, and is read again afterwards. The processor needs no fence: to enter Xen and to leave it are serialising.
+//! Xen, and is read again afterwards. The processor needs no fence: Xen reads on the one that the guest has written on.
 //!
 //! Such a structure may lie anywhere in the guest's memory, on a stack, too; it needs no alignment, and may cross from a page
 //! into the next. The address is a virtual one, of the page tables that are active on the calling vCPU. What it names must be
