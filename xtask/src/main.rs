@@ -8,11 +8,15 @@ mod device_diff;
 mod fetch;
 mod fuzz;
 mod link;
+mod machine;
 mod models;
 mod mutations;
 mod paths;
+mod progress;
 mod replay;
 mod test;
+mod xen;
+mod xen_tests;
 
 use std::process::ExitCode;
 
@@ -44,6 +48,8 @@ enum Task {
     Bench(bench::Args),
     Mutations(mutations::Args),
     Fuzz(fuzz::Args),
+    Xen(xen::Args),
+    XenTests(xen_tests::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,9 +67,11 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Link => link::run()?,
         Task::Models(args) => models::run(args)?,
         Task::Fuzz(args) => fuzz::run(&args)?,
+        Task::XenTests(args) => xen_tests::run(&args)?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),
+        Task::Xen(args) => return xen::run(&args),
         Task::Mutations(args) => return mutations::run(&args),
     }
     Ok(ExitCode::SUCCESS)
