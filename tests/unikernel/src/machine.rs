@@ -30,6 +30,8 @@ pub struct Machine {
     pub xen: Xen,
     /// How it was started.
     pub kind: Kind,
+    /// The release of the Xen below it.
+    pub version: (u16, u16),
     /// Its console.
     pub console: Console,
 }

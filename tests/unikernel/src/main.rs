@@ -16,6 +16,7 @@ mod machine;
 mod memory;
 mod pv;
 mod pvh;
+mod script;
 mod start;
 mod trials;
 
@@ -46,7 +47,8 @@ fn run(machine: Machine) -> ! {
     // SAFETY: nobody reads it yet.
     unsafe { *MACHINE.0.get() = Some(machine) };
     let mut console = machine.console;
-    let _ = writeln!(console, "unikernel: {} guest", machine.name());
+    let (major, minor) = machine.version;
+    let _ = writeln!(console, "unikernel: {} guest on Xen {major}.{minor}", machine.name());
     trials::all(&machine);
     let _ = writeln!(console, "unikernel: passed");
     stop(&machine, 0)

@@ -4,6 +4,7 @@
 use core::slice;
 
 use evtchn_abi::{CallbackOp, Hypercall as Number, Port};
+use evtchn_hypercall::cpuid::{self, Leaves};
 use evtchn_hypercall::{Gate, Xen};
 use evtchn_sync::HeapPage;
 
@@ -62,7 +63,9 @@ unsafe extern "C" fn pv_main(start_info: *const StartInfo) -> ! {
     let console = Console { xen, page: &CONSOLE, port: Port(info.console_evtchn) };
     register(xen, CALLBACK_EVENT, pv_event);
     register(xen, CALLBACK_FAILSAFE, pv_failsafe);
-    crate::run(Machine { xen, kind: Kind::Pv(frames), console })
+    // SAFETY: in a PV guest.
+    let leaves = Leaves::find(|leaf| unsafe { cpuid::emulated(leaf) }).expect("no leaves of Xen's");
+    crate::run(Machine { xen, kind: Kind::Pv(frames), version: leaves.version(), console })
 }
 
 /// Puts a frame of the machine in the place of a page of the program.

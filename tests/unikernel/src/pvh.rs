@@ -57,7 +57,7 @@ unsafe extern "C" fn pvh_main(_start_info: *const u8) -> ! {
     // SAFETY: Xen has memory for the console there, below 4 GiB, which nobody else uses.
     let page = unsafe { &*core::ptr::with_exposed_provenance::<HeapPage>(address) };
     let console = Console { xen, page, port: Port(port.expect("a console") as u32) };
-    crate::run(Machine { xen, kind: Kind::Pvh, console })
+    crate::run(Machine { xen, kind: Kind::Pvh, version: leaves.version(), console })
 }
 
 fn map_shared_info(xen: Xen) {
