@@ -63,7 +63,6 @@ pub fn run(machine: &Machine, command: &[&str]) -> Result<Outcome> {
     let start = Instant::now();
     let ended = Running::start(qemu, machine, folder.path())?.follow(start + machine.limit);
     let duration = start.elapsed();
-    progress::line("");
     let status = match ended {
         Ok(status) => status,
         Err(error) => {
@@ -92,16 +91,13 @@ fn prepare(machine: &Machine, command: &[&str], folder: &Path) -> Result<Command
         let boot = Boot::Linux { kernel: &kernel.image, kernel_args: &args };
         return qemu::command(&hardware(machine, "max"), &boot, &initramfs, folder);
     }
-    let xen = folder.join("xen");
+    let (xen, linux) = (folder.join("xen"), folder.join("linux"));
+    fs::write(&linux, kernel.uncompressed()?)?;
     unzip(&hypervisor(&root, machine.flavour)?, &xen)?;
     let inside = if machine.system == System::Dom0 { given.as_str() } else { "" };
     let kernel_args = format!("console=hvc0 loglevel=5 panic=1 {inside}");
-    let boot = Boot::Xen {
-        xen: &xen,
-        xen_args: &xen_args(machine),
-        kernel: &kernel.image,
-        kernel_args: &kernel_args,
-    };
+    let boot =
+        Boot::Xen { xen: &xen, xen_args: &xen_args(machine), kernel: &linux, kernel_args: &kernel_args };
     // QEMU checks SMAP on the stack reads of `iret` with the guest's privilege, which kills a PV kernel early.
     qemu::command(&hardware(machine, "max,smap=off"), &boot, &initramfs, folder)
 }
@@ -165,6 +161,7 @@ impl<'a> Running<'a> {
             let status = text(&self.folder.join("status"));
             self.streams.iter_mut().try_for_each(Stream::pass_on)?;
             if let Some(status) = status.strip_suffix('\n') {
+                self.quiet();
                 return status.parse().context("the machine's status is damaged");
             }
             if gone {
@@ -173,14 +170,23 @@ impl<'a> Running<'a> {
             if Instant::now() >= deadline {
                 bail!(self.hung(format!("did not finish within {} s", self.limit.as_secs())));
             }
-            if self.streams.iter().all(|stream| stream.position == 0) {
+            let silent = self.streams.iter().all(|stream| stream.position == 0);
+            if silent && !self.streams.is_empty() {
                 progress::line(&format!("machine: {} s", start.elapsed().as_secs()));
             }
             thread::sleep(INTERVAL);
         }
     }
 
+    /// Takes the line of progress away.
+    fn quiet(&self) {
+        if !self.streams.is_empty() {
+            progress::line("");
+        }
+    }
+
     fn hung(&self, what: String) -> Hung {
+        self.quiet();
         let console = text(&self.folder.join(CONSOLE)) + &text(&self.folder.join(COMPLAINTS));
         let lines: Vec<&str> = console.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
