@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, fuzz, link, models, test};
+use crate::{cargo, fuzz, link, models, test, unikernel};
 
 /// A check before the tests.
 struct Step {
@@ -15,13 +15,14 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "format", needs: Some("fmt"), run: format },
     Step { name: "lints", needs: Some("clippy"), run: lints },
     Step { name: "documentation", needs: None, run: documentation },
     Step { name: "models", needs: None, run: || models::run(models::Args::default()) },
     Step { name: "link", needs: None, run: link::run },
     Step { name: "example", needs: None, run: example },
+    Step { name: "unikernel", needs: None, run: unikernel::in_ci },
     Step { name: "fuzz: hypercalls", needs: None, run: || fuzz::in_ci("hypercalls") },
     Step { name: "fuzz: pages", needs: None, run: || fuzz::in_ci("pages") },
     Step { name: "fuzz: snapshots", needs: None, run: || fuzz::in_ci("snapshots") },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the processor says about itself and about Xen (`arch-x86/cpuid.h`).
 #![allow(unsafe_code)]
-// UNSAFETY: a PV guest's CPUID is assembly.
+// UNSAFETY: asking the processor, and a PV guest's CPUID is assembly.
 
 use core::arch::asm;
 
@@ -17,7 +17,9 @@ const PLACES: u32 = 0x100;
 /// Asks the processor, for HVM and PVH guests.
 #[must_use]
 pub fn native(leaf: u32) -> Answer {
-    let answer = core::arch::x86_64::__cpuid(leaf);
+    #[allow(unused_unsafe)] // not unsafe any more in newer releases of Rust
+    // SAFETY: every processor with 64 bits has the instruction.
+    let answer = unsafe { core::arch::x86_64::__cpuid(leaf) };
     [answer.eax, answer.ebx, answer.ecx, answer.edx]
 }
 

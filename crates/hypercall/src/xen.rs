@@ -35,7 +35,8 @@ impl Xen {
     ///
     /// # Safety
     /// Whatever the hypercall does is sound for this program: Xen reads and writes memory as the arguments say, now or later, may
-    /// take memory away, stop vCPUs, or never return.
+    /// take memory away, stop vCPUs, or never return. A hypercall page has entries for numbers below 128; that of `iret` (23) is not to be
+    /// called.
     #[inline]
     pub unsafe fn call(&self, number: u32, args: [u64; 5]) -> i64 {
         // SAFETY: the gate leads to Xen by the promise of `new`, the rest is the caller's.
