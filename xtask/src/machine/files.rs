@@ -17,13 +17,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Adds a file.
-    pub fn file(&mut self, here: PathBuf, there: &str) {
-        self.given.push((here, there.to_owned()));
-    }
-
-    /// Adds all that is below a folder.
-    pub fn folder(&mut self, here: PathBuf, there: &str) {
+    /// Adds a file, or all that is below a folder.
+    pub fn add(&mut self, here: PathBuf, there: &str) {
         self.given.push((here, there.to_owned()));
     }
 

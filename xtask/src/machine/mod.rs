@@ -38,6 +38,7 @@ mod modules;
 mod packages;
 mod qemu;
 mod results;
+mod running;
 mod toolstack;
 
 use std::path::PathBuf;
@@ -45,10 +46,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-pub use self::boot::{Hung, Outcome};
+pub use self::boot::Outcome;
 use self::files::Files;
 pub use self::kernel::Kernel;
 pub use self::packages::Unavailable;
+pub use self::running::Hung;
 
 /// How long a run may take if nothing else is said.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -161,7 +163,7 @@ impl Machine {
         self
     }
 
-    /// Loads a module of the kernel's packages, after those that it depends on. One that the kernel has built in is left out.
+    /// Loads a module of the kernel's packages, after those that it depends on. What is no file there is taken to be built in.
     #[must_use]
     pub fn module(mut self, name: &str) -> Self {
         self.modules.push(name.to_owned());
@@ -185,14 +187,14 @@ impl Machine {
     /// Puts a file of this machine at an absolute path of the emulated one, with its mode, and the libraries that it needs.
     #[must_use]
     pub fn file(mut self, here: impl Into<PathBuf>, there: &str) -> Self {
-        self.files.file(here.into(), there);
+        self.files.add(here.into(), there);
         self
     }
 
     /// Puts all that a folder contains below an absolute path of the emulated machine. Links are followed, those to nothing left out.
     #[must_use]
     pub fn folder(mut self, here: impl Into<PathBuf>, there: &str) -> Self {
-        self.files.folder(here.into(), there);
+        self.files.add(here.into(), there);
         self
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use evtchn_programs_tests::{Packages, compile_all};
@@ -10,9 +11,11 @@ use evtchn_replay::workspace::target_dir;
 
 use super::{Abi, Finding};
 use crate::fetch::{self, Set};
-use crate::machine::{Flavour, Machine, System};
+use crate::machine::{Flavour, Machine, System, Unavailable};
 use crate::{cargo, paths};
 
+/// How long the tests may run on a busy computer.
+const LIMIT: Duration = Duration::from_secs(600);
 const PACKAGE: &str = "evtchn-programs-tests";
 /// The test programs, and which of their tests are not about the device but about `evtchn run`, or cannot be run here.
 const SUITES: [Suite; 3] = [
@@ -89,9 +92,10 @@ impl Programs {
     pub fn build(flavour: Flavour) -> Result<Self> {
         let folder = target_dir().join("xen-tests");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        fetch::obtain(Set::Bookworm)?;
+        fetch::obtain(Set::Bookworm).map_err(|reason| Unavailable::new(format!("{reason:#}")))?;
         ensure!(compile_all(Packages::with(&DEBIAN).as_ref(), &folder), "no C compiler `cc`");
-        let machine = Machine::new(flavour, System::Dom0).folder(folder, "/t/programs").capture();
+        let machine =
+            Machine::new(flavour, System::Dom0).folder(folder, "/t/programs").capture().limit(LIMIT);
         let machine = SUITES.iter().try_fold(machine, |machine, suite| {
             Ok::<_, anyhow::Error>(machine.file(build(suite.name)?, &format!("/t/{}", suite.name)))
         })?;
@@ -110,12 +114,19 @@ impl Programs {
     pub fn run(&self, abi: Abi) -> Result<Finding> {
         let machine = self.machine.clone().kernel_args(abi.kernel_args());
         let outcome = machine.run(&["sh", "-c", &commands(abi)])?;
-        let skipped = SUITES.iter().flat_map(|suite| suite.skipped(abi));
-        let without: String = skipped.map(|(test, why)| format!("without {test}: {why}\n")).collect();
         let name = format!("the programs on {} with {abi}", self.flavour);
-        let text = format!("{}{}{without}", outcome.stdout, outcome.stderr);
-        Ok(Finding { name, text, passed: outcome.status == 0 })
+        let skipped = SUITES.iter().flat_map(|suite| suite.skipped(abi));
+        let without: String = skipped.map(|(test, why)| format!("\n  without {test}: {why}")).collect();
+        let count = passed(&outcome.stdout);
+        let summary = format!("{count} tests passed in {} s{without}", outcome.duration.as_secs());
+        Ok(Finding { name, summary, details: outcome.stdout + &outcome.stderr, passed: outcome.status == 0 })
     }
+}
+
+/// How many tests passed, as the test programs say.
+fn passed(output: &str) -> u32 {
+    let count = |line: &str| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<u32>().ok();
+    output.lines().filter_map(count).sum()
 }
 
 /// Brings a file or a folder to the path that it has here.
@@ -146,4 +157,28 @@ fn build(name: &str) -> Result<PathBuf> {
     let mut command = cargo::cargo();
     command.args(["test", "--quiet", "--no-run", "--package", PACKAGE, "--test", name]);
     cargo::build(&mut command, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_that_is_named_exists() {
+        for suite in &SUITES {
+            let path = paths::workspace().join(format!("tests/programs/tests/{}.rs", suite.name));
+            let source = fs::read_to_string(path).unwrap();
+            let skipped = suite.skipped(Abi::Fifo).map(|(test, _)| test);
+            for test in skipped.chain(suite.only) {
+                assert!(source.contains(&format!("\nfn {test}()")), "{test}");
+            }
+        }
+    }
+
+    #[test]
+    fn passed_tests_are_counted_over_all_programs() {
+        let output = "test result: ok. 15 passed; 0 failed\nother\ntest result: ok. 6 passed; 0 failed\n";
+        assert_eq!(passed(output), 21);
+        assert_eq!(passed("test result: FAILED. 15 passed; 1 failed"), 0);
+    }
 }

@@ -59,7 +59,8 @@ impl Recordings {
         let here = compare_device(&fresh, &ours, &self.excuses);
         let passed = [&again, &here].into_iter().all(|report: &Report| report.failure().is_none());
         let name = format!("the recorder on {}, {program}", self.flavour);
-        Ok(Finding { name, text: format!("{again}\n{here}"), passed })
+        let summary = format!("{} steps as they are stored, and as under evtchn run", again.compared);
+        Ok(Finding { name, summary, details: format!("{again}\n{here}"), passed })
     }
 
     /// Has the recorder make the recordings `known` once more.
