@@ -27,7 +27,7 @@ on_poweroff = "destroy"
 on_reboot = "destroy"
 on_crash = "destroy"
 END
-    timeout 150 xl create -F /tmp/$type.cfg >/tmp/$type.log 2>&1
+    timeout 250 xl create -F /tmp/$type.cfg >/tmp/$type.log 2>&1
     sleep 0.5 # the console daemon writes behind the domain
     tr -d '\r' <$consoles/guest-$type.log | sed "s/^/$type: /"
     grep -o 'has shut down, reason code [0-9]*' /tmp/$type.log | sed "s/^/$type: /"

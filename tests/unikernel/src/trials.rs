@@ -26,7 +26,7 @@ const SKEW: u64 = MILLISECOND / 10;
 fn events_of(machine: &Machine) -> u32 {
     match machine.kind {
         Kind::Pv(_) => 100_000,
-        Kind::Pvh => 20_000,
+        Kind::Pvh => 5_000,
     }
 }
 

@@ -8,6 +8,7 @@
 mod engine;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use evtchn_abi::DomId;
@@ -17,6 +18,9 @@ use crate::{cargo, paths, progress};
 
 /// What the guest says with each ABI; FIFO has priorities besides.
 const TRIALS: [&str; 6] = ["timer", "interruptions", "IPI", "events", "masks", "polls"];
+
+/// How long the machine may run. It needs one or two minutes on a machine that is busy with other things.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs a small kernel in Rust as a guest of a real Xen: upcalls, timers, IPIs, channels, both ABIs.
 ///
@@ -61,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     let kernel = build()?;
     let domain0 = folder().join("domain0.sh");
     // One processor: two of an emulated machine do not agree about the time, by 5 to 20 ms where this was measured.
-    let machine = Machine::new(args.flavour, System::Dom0).cpus(1).toolstack().capture();
+    let machine = Machine::new(args.flavour, System::Dom0).cpus(1).toolstack().capture().limit(LIMIT);
     let machine = machine.file(kernel, "/t/unikernel").file(domain0, "/t/domain0.sh");
     let mut command = vec!["sh", "./domain0.sh"];
     command.extend(args.types.iter().map(|kind| kind.name()));
