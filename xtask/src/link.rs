@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask link`: the engine, the guest and the device in programs that have neither std nor libc, as in a kernel.
+//! `cargo xtask link`: the engine, the guest, the device and the hypercall in programs that have neither std nor libc, as in
+//! a kernel.
 //!
 //! The programs of `tests/link` bring the little that they need. Each is built, looked at and run: it exchanges events
 //! and says in its exit status whether they arrived.
@@ -16,7 +17,13 @@ use object::{Endianness, Object, ObjectSymbol};
 use crate::{cargo, paths};
 
 /// Each with the feature of the same name, which has what it links.
-const PROGRAMS: [&str; 3] = ["engine", "guest", "device"];
+const PROGRAMS: &[&str] = &[
+    "engine",
+    "guest",
+    "device",
+    #[cfg(target_arch = "x86_64")]
+    "hypercall",
+];
 
 /// Functions that come with libc or with unwinding, and whatever is in the crate `std`.
 const FOREIGN: [&str; 6] =

@@ -15,6 +15,7 @@ mod paths;
 mod progress;
 mod replay;
 mod test;
+mod unikernel;
 mod xen;
 mod xen_tests;
 
@@ -50,6 +51,7 @@ enum Task {
     Fuzz(fuzz::Args),
     Xen(xen::Args),
     XenTests(xen_tests::Args),
+    Unikernel(unikernel::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +70,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Models(args) => models::run(args)?,
         Task::Fuzz(args) => fuzz::run(&args)?,
         Task::XenTests(args) => xen_tests::run(&args)?,
+        Task::Unikernel(args) => unikernel::run(&args)?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),
