@@ -13,7 +13,7 @@ use crate::{cargo, paths};
 /// What `models` is asked for.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct Args {
-    /// Take minutes, not seconds: one more preemption in each of the engine's loom models, a hundred times the schedules
+    /// Take minutes, not seconds: one more preemption in each of the engine's and the guest's loom models, a hundred times the schedules
     #[arg(long)]
     full: bool,
 }
@@ -28,7 +28,7 @@ struct Models {
     more: Option<(&'static str, &'static str)>,
 }
 
-const MODELS: [Models; 4] = [
+const MODELS: [Models; 6] = [
     Models { package: "evtchn-sync", checker: "loom", features: "alloc", more: None },
     Models { package: "evtchn-device", checker: "loom", features: "", more: None },
     Models {
@@ -42,6 +42,18 @@ const MODELS: [Models; 4] = [
         checker: "shuttle",
         features: "",
         more: Some(("EVTCHN_SHUTTLE_ITERATIONS", "50000")),
+    },
+    Models {
+        package: "evtchn-guest",
+        checker: "loom",
+        features: "",
+        more: Some(("LOOM_MAX_PREEMPTIONS", "4")),
+    },
+    Models {
+        package: "evtchn-guest",
+        checker: "shuttle",
+        features: "",
+        more: Some(("EVTCHN_SHUTTLE_ITERATIONS", "20000")),
     },
 ];
 

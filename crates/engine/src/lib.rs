@@ -12,7 +12,7 @@
 //!
 //! use evtchn_abi::{DomId, Errno, Gfn, Hypercall, Layout, Op, Port, VcpuId};
 //! use evtchn_engine::{Caller, DomainConfig, Engine, Hooks, OpError, Outcome, Upcall};
-//! use evtchn_guest::{Fifo, FifoVcpu};
+//! use evtchn_guest::{Abi, Fifo, FifoVcpu, Frame, Frames};
 //! use evtchn_sync::HeapPage;
 //!
 //! const DISK: DomId = DomId(1);
@@ -80,11 +80,16 @@
 //! // The disk's kernel boots: a control block, words for 1,024 ports, a port for the client.
 //! let vmm = engine.hooks();
 //! let xen = Xen(Mutex::new(engine.caller(DISK, V0)?));
-//! let block = FifoVcpu::new(vmm.frame(DISK, Gfn(1)), 0);
-//! let kernel = Fifo::new(vmm.frame(DISK, Gfn(0)), &Layout::X86_64, [block], [vmm.frame(DISK, Gfn(2))]);
-//! kernel.init_vcpu(V0, Gfn(1), &xen).unwrap();
-//! kernel.cover(Port(1), |page| Gfn(2 + page as u64), &xen).unwrap();
+//! let frame = |gfn| Frame { page: vmm.frame(DISK, gfn), gfn };
+//! let memory = Frames {
+//!     control_blocks: vec![frame(Gfn(1))],
+//!     event_array: vec![frame(Gfn(2))],
+//!     ..Frames::two_level(vmm.frame(DISK, Gfn(0)), &Layout::X86_64)
+//! };
+//! let kernel = Fifo::new(memory, [FifoVcpu::new()]);
+//! kernel.online(V0, &xen).unwrap();
 //! let requests = engine.alloc_unbound(DISK, DomId::SELF, CLIENT)?; // the typed door
+//! kernel.cover(requests, &xen).unwrap();
 //! kernel.unmask(requests, &xen).unwrap();
 //!
 //! // The client binds, and sends: the number of its port in the argument.

@@ -208,7 +208,7 @@ fn a_reset_brings_the_bits_back_and_drops_the_pages() {
 }
 
 #[test]
-fn a_reset_that_finds_new_ports_stays_fifo() {
+fn a_reset_leaves_the_fifo_abi_though_xen_keeps_a_port() {
     let fifo = FifoEnv::new();
     let consumer = Consumer::new(1).unwrap();
     fifo.env.engine.alloc_consumer(D0, D1, V0, D0, consumer).unwrap();

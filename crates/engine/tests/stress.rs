@@ -4,22 +4,33 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 
 use common::{D0, D1, D2, TestEnv, V0};
 use evtchn_abi::{DomId, Layout, Port, VcpuId, Virq};
 use evtchn_engine::PollOutcome;
-use evtchn_guest::{InProcess, SelfNotify, TwoLevel, Vcpu};
+use evtchn_guest::{Abi, Frame, Frames, InProcess, TwoLevel, TwoLevelVcpu};
+use evtchn_sync::HeapPage;
 
 const ROUNDS: u32 = 20_000;
+
+type Guest = TwoLevel<Frames<Arc<HeapPage>, [Frame<Arc<HeapPage>>; 0]>, [TwoLevelVcpu; 1]>;
+
+/// The kernel of domain 2, which handles a port on vCPU 0.
+fn guest(env: &TestEnv, port: Port) -> Guest {
+    let memory = Frames::two_level(env.page(D2).clone(), &Layout::X86_64);
+    let guest = TwoLevel::new(memory, [TwoLevelVcpu::new()]);
+    guest.bind(port, V0);
+    guest
+}
 
 #[test]
 fn every_send_is_followed_by_a_handling() {
     let env = TestEnv::new();
     let (near, far) = env.pair(D1, D2);
-    let guest = TwoLevel::new(env.page(D2).clone(), &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
-    guest.bind_to_vcpu(far, V0);
+    let guest = guest(&env, far);
     let (sent, seen) = (AtomicU32::new(0), AtomicU32::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -41,11 +52,10 @@ fn every_send_is_followed_by_a_handling() {
 
 #[test]
 fn an_unmask_that_races_a_send_loses_nothing() {
-    for self_notify in [SelfNotify::Local, SelfNotify::Hypercall] {
+    for by_itself in [true, false] {
         let env = TestEnv::new();
         let (near, far) = env.pair(D1, D2);
-        let guest = TwoLevel::new(env.page(D2).clone(), &Layout::X86_64, self_notify, [Vcpu::new()]);
-        guest.bind_to_vcpu(far, V0);
+        let guest = guest(&env, far);
         let (sent, seen) = (AtomicU32::new(0), AtomicU32::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -61,8 +71,10 @@ fn an_unmask_that_races_a_send_loses_nothing() {
                     seen.store(sent.load(SeqCst), SeqCst);
                     fired = true;
                 });
-                if fired {
-                    guest.unmask(far, V0, &InProcess::new(&env.engine, D2, V0)).unwrap();
+                if fired && by_itself {
+                    guest.unmask_here(far, V0);
+                } else if fired {
+                    guest.unmask(far, &InProcess::new(&env.engine, D2, V0)).unwrap();
                 }
             }
         });

@@ -1,42 +1,213 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The guest side of Xen event channels: from an upcall to the ports that have news.
+//! The guest side of Xen event channels: what a kernel, a unikernel or an RTOS links to receive events.
+//!
+//! * [`Events`] is a table of channels with handlers: virtual interrupts, IPIs, physical interrupts, other domains. It serves many vCPUs, holds
+//!   storms back, moves channels, and binds them anew after a migration.
+//! * Below it are the ABIs, [`TwoLevel`], [`Fifo`], and [`Auto`] for whichever Xen has, behind the trait [`Abi`]: for kernels with a table of
+//!   their own, and for those who would rather [poll](Abi::take_pending).
+//! * A [`Hypercall`] is how the guest asks Xen: the crate `evtchn-hypercall` has the instruction, [`InProcess`] is the hypervisor `evtchn-engine` in
+//!   the same process, [`Recording`] and [`Replaying`] are for tests.
+//! * [`Memory`] is where the shared pages are.
+//!
+//! No allocation, no locks that an interrupt could wait for, no unsafe code, no Xen needed to test it.
+//!
+//! # A kernel with the FIFO ABI
+//!
+//! With two vCPUs, here as two threads, and with `evtchn-engine` in the place of Xen. In a kernel `Machine` executes the hypercall instruction and reads the
+//! clock, and the entry point of the interrupt calls [`Events::upcall`].
 //!
 //! ```
-//! use std::sync::Arc;
-//! use evtchn_abi::{Errno, Layout, Op, Port, VcpuId};
-//! use evtchn_guest::{Hypercall, SelfNotify, TwoLevel, Vcpu};
-//! use evtchn_sync::{HeapPage, Page};
+//! use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+//! use std::sync::LazyLock;
 //!
-//! struct NoXen; // a real guest executes the hypercall instruction here
-//! impl Hypercall for NoXen {
-//!     fn event_channel_op(&self, _: Op, _: &mut [u8]) -> Result<(), Errno> {
-//!         Err(Errno::ENOSYS)
+//! use evtchn_abi::{DomId, Errno, Gfn, Layout, Op, Port, Priority, VcpuId, Virq};
+//! use evtchn_guest::{
+//!     Answer, Event, Events, Fifo, FifoVcpu, Frame, Frames, Hypercall, InProcess, Kernel, Scan, Settings, Table,
+//! };
+//! use evtchn_sync::HeapPage;
+//! # use evtchn_engine::{DomainConfig, Engine, Hooks, Upcall};
+//! # use std::sync::Arc;
+//! # struct Vmm;
+//! # impl Hooks for Vmm {
+//! #     type Page = &'static HeapPage;
+//! #     fn deliver(&self, _: DomId, _: VcpuId, _: Upcall) {}
+//! #     fn wake_poller(&self, _: DomId, _: VcpuId) {}
+//! #     fn pin(&self, _: DomId, gfn: Gfn) -> Option<&'static HeapPage> {
+//! #         PAGES.get(usize::try_from(gfn.0).ok()?)
+//! #     }
+//! # }
+//! # static ENGINE: LazyLock<Engine<Vmm>> = LazyLock::new(|| Engine::new(Vmm));
+//! # fn xen() -> InProcess<&'static Engine<Vmm>> { InProcess::new(&ENGINE, DomId(1), VcpuId(0)) }
+//!
+//! // The pages that the kernel shares with Xen: shared_info, control blocks, words for 1,024 ports.
+//! static PAGES: [HeapPage; 3] = [const { HeapPage::new() }; 3];
+//! type Pages = Frames<&'static HeapPage, &'static [Frame<&'static HeapPage>]>;
+//! static MEMORY: Pages = Frames {
+//!     layout: &Layout::X86_64,
+//!     shared_info: &PAGES[0],
+//!     vcpu_infos: &[],
+//!     control_blocks: &[Frame { page: &PAGES[1], gfn: Gfn(1) }],
+//!     event_array: &[Frame { page: &PAGES[2], gfn: Gfn(2) }],
+//! };
+//!
+//! struct Machine;
+//! impl Hypercall for Machine {
+//!     fn event_channel_op(&self, op: Op, argument: &mut [u8]) -> Result<(), Errno> {
+//!         xen().event_channel_op(op, argument) // evtchn_hypercall::... in a kernel
+//!     }
+//! }
+//! impl Kernel for Machine {
+//!     fn now(&self) -> u64 {
+//!         0 // nanoseconds, from Xen's clock
+//!     }
+//!     fn expire_at(&self, _vcpu: VcpuId, _deadline: u64) {
+//!         // Ask the timer to call EVENTS.expire(vcpu) then.
 //!     }
 //! }
 //!
-//! let page = Arc::new(HeapPage::new());
-//! let guest = TwoLevel::new(page.clone(), &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
-//! guest.bind_to_vcpu(Port(70), VcpuId(0));
+//! // Up to 16 channels, on ports below 64, for two vCPUs.
+//! type Handler = fn(&Event<'_>) -> Answer;
+//! static TABLE: Table<Handler, 16, 64, 2> = Table::new();
+//! type Abi = Fifo<&'static Pages, [FifoVcpu; 2]>;
+//! static EVENTS: Events<Abi, Machine, &Table<Handler, 16, 64, 2>> =
+//!     Events::new(Fifo::new(&MEMORY, [FifoVcpu::new(), FifoVcpu::new()]), Machine, &TABLE);
 //!
-//! // What Xen does when an event arrives at port 70, which is bit 6 of word 1:
-//! use std::sync::atomic::Ordering::SeqCst;
-//! page.u64(2048 + 8).unwrap().fetch_or(1 << 6, SeqCst); // pending
-//! page.u64(8).unwrap().fetch_or(1 << 1, SeqCst); // selector of vCPU 0
-//! page.u8(0).unwrap().fetch_or(1, SeqCst); // upcall_pending of vCPU 0
+//! static TICKS: AtomicU32 = AtomicU32::new(0);
+//! fn tick(_: &Event<'_>) -> Answer {
+//!     TICKS.fetch_add(1, SeqCst);
+//!     Answer::Done
+//! }
 //!
-//! let mut seen = Vec::new();
-//! assert!(guest.upcall(VcpuId(0), |port| seen.push(port)));
-//! assert_eq!(seen, [Port(70)]);
-//! assert_eq!(guest.unmask(Port(70), VcpuId(0), &NoXen), Ok(false)); // nothing new meanwhile
+//! /// A request has come from the other domain: it is served, and the answer announced.
+//! fn serve(event: &Event<'_>) -> Answer {
+//!     match event.notify() {
+//!         Ok(()) => Answer::Done,
+//!         Err(_) => Answer::Spurious, // nobody is there
+//!     }
+//! }
+//!
+//! # ENGINE.create_domain(DomId(0), DomainConfig::dom0(1))?;
+//! # ENGINE.create_domain(DomId(1), DomainConfig::guest(2))?;
+//! # ENGINE.set_shared_info(DomId(1), Some(&PAGES[0]))?;
+//! // The kernel boots.
+//! EVENTS.start();
+//! EVENTS.online(VcpuId(0))?;
+//! EVENTS.online(VcpuId(1))?;
+//! let urgent = Settings::on(VcpuId(0)).priority(Priority::HIGHEST);
+//! EVENTS.bind_virq(Virq::TIMER, urgent, tick)?;
+//! // A peer that is not trusted: masked from each event until it has been handled, and slowed down if it sends for nothing.
+//! let client = EVENTS.alloc_unbound(DomId(0), Settings::on(VcpuId(1)).late_eoi(), serve)?;
+//!
+//! // The other domain connects and sends, and time passes.
+//! # let port = EVENTS.port(client).unwrap();
+//! # let theirs = ENGINE.bind_interdomain(DomId(0), DomId(1), port)?;
+//! # ENGINE.send(DomId(0), theirs)?;
+//! # ENGINE.raise_virq(DomId(1), VcpuId(0), Virq::TIMER)?;
+//! // Each vCPU is interrupted: its entry point says so.
+//! for vcpu in [VcpuId(0), VcpuId(1)] {
+//!     if EVENTS.upcall(vcpu) == Scan::Stopped {
+//!         // A flood was cut short: call it again after other work.
+//!     }
+//! }
+//! assert_eq!(TICKS.load(SeqCst), 1);
+//! assert_eq!(EVENTS.stats(client).unwrap().events, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! No locks, no allocation: everything is atomics, in the shared page and in [`Vcpu`].
+//! # The same with the two-level ABI
 //!
-//! A driver that wants one event at a time masks the port in its handler and unmasks it when it is
-//! done: events that arrive meanwhile stay pending and are announced by [`TwoLevel::unmask`].
+//! Only the ABI is another, and the pages are fewer:
 //!
-//! [`TwoLevel`] is the ABI that every Xen has, with 4096 ports (1024 for 32-bit guests) in one page. [`Fifo`] has up to
-//! 131072, in pages that the guest adds, sixteen priorities, and keeps the order of events within each.
+//! ```
+//! # use evtchn_abi::{DomId, Errno, Layout, Op, VcpuId, Virq};
+//! # use evtchn_engine::{DomainConfig, Engine, Hooks, Upcall};
+//! # use std::sync::LazyLock;
+//! # struct Vmm;
+//! # impl Hooks for Vmm {
+//! #     type Page = &'static HeapPage;
+//! #     fn deliver(&self, _: DomId, _: VcpuId, _: Upcall) {}
+//! #     fn wake_poller(&self, _: DomId, _: VcpuId) {}
+//! # }
+//! # static ENGINE: LazyLock<Engine<Vmm>> = LazyLock::new(|| Engine::new(Vmm));
+//! # fn xen() -> InProcess<&'static Engine<Vmm>> { InProcess::new(&ENGINE, DomId(1), VcpuId(0)) }
+//! # struct Machine;
+//! # impl Hypercall for Machine {
+//! #     fn event_channel_op(&self, op: Op, argument: &mut [u8]) -> Result<(), Errno> {
+//! #         xen().event_channel_op(op, argument)
+//! #     }
+//! # }
+//! # impl Kernel for Machine {
+//! #     fn now(&self) -> u64 { 0 }
+//! #     fn expire_at(&self, _: VcpuId, _: u64) {}
+//! # }
+//! use evtchn_guest::{
+//!     Answer, Event, Events, Frame, Frames, Hypercall, InProcess, Kernel, Settings, Table, TwoLevel, TwoLevelVcpu,
+//! };
+//! use evtchn_sync::HeapPage;
+//!
+//! static SHARED_INFO: HeapPage = HeapPage::new();
+//! type Pages = Frames<&'static HeapPage, [Frame<&'static HeapPage>; 0]>;
+//! static MEMORY: Pages = Frames {
+//!     layout: &Layout::X86_64,
+//!     shared_info: &SHARED_INFO,
+//!     vcpu_infos: [],
+//!     control_blocks: [],
+//!     event_array: [],
+//! };
+//!
+//! type Handler = fn(&Event<'_>) -> Answer;
+//! static TABLE: Table<Handler, 16, 64, 1> = Table::new();
+//! type Abi = TwoLevel<&'static Pages, [TwoLevelVcpu; 1]>;
+//! static EVENTS: Events<Abi, Machine, &Table<Handler, 16, 64, 1>> =
+//!     Events::new(TwoLevel::new(&MEMORY, [TwoLevelVcpu::new()]), Machine, &TABLE);
+//!
+//! # ENGINE.create_domain(DomId(1), DomainConfig::guest(1))?;
+//! # ENGINE.set_shared_info(DomId(1), Some(&SHARED_INFO))?;
+//! EVENTS.start(); // masks every port
+//! EVENTS.online(VcpuId(0))?;
+//! let timer = EVENTS.bind_virq(Virq::TIMER, Settings::default(), |event| {
+//!     println!("a tick on port {}", event.port);
+//!     Answer::Done
+//! })?;
+//! # ENGINE.raise_virq(DomId(1), VcpuId(0), Virq::TIMER)?;
+//! let _ = EVENTS.upcall(VcpuId(0)); // from the interrupt's entry point
+//! assert_eq!(EVENTS.stats(timer).unwrap().events, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Auto`] tries FIFO and stays with two-level if Xen has it not, as Linux does.
+//!
+//! # From the interrupt to the upcall
+//!
+//! How Xen interrupts is the kernel's business, and there are helpers for the calls in [`Hypercall`]:
+//!
+//! | Guest | Set up by | The upcall |
+//! |---|---|---|
+//! | HVM, PVH | [`set_upcall_vector`](Hypercall::set_upcall_vector) for each vCPU | an interrupt by its own APIC, to be ended there |
+//! | HVM, PVH | [`set_callback`](Hypercall::set_callback), a vector for all vCPUs | comes at each entry while the vCPU's `evtchn_upcall_pending` is set; needs no end |
+//! | PV | `CALLBACKOP_register` | when `evtchn_upcall_mask` is clear; who clears it looks at `evtchn_upcall_pending` afterwards |
+//! | Arm | told by the device tree | a PPI |
+//!
+//! The entry point calls [`Events::upcall`] of its own vCPU, with upcalls held back. [`Scan::Stopped`] says that a flood was cut short: call it again
+//! after other work.
+//!
+//! # Without handlers
+//!
+//! ```
+//! # use evtchn_abi::{Layout, Port, VcpuId};
+//! # use evtchn_guest::{Abi, Frames, TwoLevel, TwoLevelVcpu};
+//! # use evtchn_sync::{HeapPage, Page};
+//! # let page = HeapPage::new();
+//! # let guest = TwoLevel::new(Frames::<_, [_; 0]>::two_level(&page, &Layout::X86_64), [TwoLevelVcpu::new()]);
+//! # guest.bind(Port(5), VcpuId(0));
+//! # page.u64(2048).unwrap().store(1 << 5, std::sync::atomic::Ordering::SeqCst);
+//! # page.u64(8).unwrap().store(1, std::sync::atomic::Ordering::SeqCst);
+//! # page.u8(0).unwrap().store(1, std::sync::atomic::Ordering::SeqCst);
+//! // A loop that looks now and then instead of being interrupted:
+//! let mut ports = [Port(0); 32];
+//! let count = guest.take_pending(VcpuId(0), &mut ports);
+//! assert_eq!(ports[..count], [Port(5)]);
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -45,19 +216,25 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod abi;
+mod auto;
+mod events;
 mod fifo;
-mod handlers;
 mod hypercall;
-mod scan;
+mod info;
+mod memory;
 mod two_level;
-mod upcall;
-mod vcpu;
+mod words;
 
+pub use abi::{Abi, Scan};
+pub use auto::{Auto, Choice};
+pub use events::{
+    Answer, Channel, ChannelId, Event, Events, Flow, Handler, Kernel, Limits, PortSlot, Resumed, Settings,
+    Share, Slices, Source, Stats, Storage, Table, VcpuSlot,
+};
 pub use fifo::{Fifo, FifoVcpu};
-pub use handlers::Handlers;
 #[cfg(feature = "engine")]
 pub use hypercall::InProcess;
 pub use hypercall::{Argument, Call, Divergence, Hypercall, Recording, ReplayError, Replaying, Request};
-pub use scan::Scan;
-pub use two_level::{SelfNotify, TwoLevel};
-pub use vcpu::Vcpu;
+pub use memory::{Frame, Frames, Memory, Place};
+pub use two_level::{TwoLevel, TwoLevelVcpu};

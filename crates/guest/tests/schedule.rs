@@ -2,7 +2,7 @@
 //! Engine and guest against each other, in random schedules, with both ABIs.
 //!
 //! Senders send; each of the guest's vCPUs runs upcalls, and now and then masks the port in its handler and unmasks it
-//! later; another thread moves ports between vCPUs, masks and unmasks them, changes priorities, and takes vCPUs offline.
+//! later, or stops in the middle; another thread moves ports between vCPUs, masks and unmasks them, changes priorities, and takes vCPUs offline.
 //! At the end every connection must have been handled after its last send, at most once for each send, and no other
 //! port at all.
 //!
@@ -12,15 +12,16 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use common::{Env, FifoGuest, GUEST};
-use evtchn_abi::{Layout, Port, Priority, VcpuId};
-use evtchn_guest::{Hypercall, SelfNotify, TwoLevel, Vcpu};
-use evtchn_sync::{HeapPage, Page};
+use common::{Env, GUEST};
+use evtchn_abi::{Port, Priority, VcpuId};
+use evtchn_guest::{Abi, Hypercall};
+use evtchn_sync::Page;
 
 const VCPUS: u32 = 3;
 const CONNECTIONS: usize = 20;
@@ -32,68 +33,13 @@ const ROUND: Duration = Duration::from_millis(4);
 /// How long the last events of a round may take to arrive, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the two ABIs have in common.
-trait Guest: Sync {
-    fn upcall(&self, vcpu: VcpuId, handle: &mut dyn FnMut(Port)) -> bool;
-    fn mask(&self, port: Port) -> bool;
-    fn unmask(&self, port: Port, on_vcpu: VcpuId, xen: &Env);
-    fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env);
-    /// A priority, if there is such a thing.
-    fn prioritise(&self, port: Port, priority: Priority, xen: &Env);
-    /// The last of what a vCPU that goes offline leaves; its ports have been moved. Calls `left` for each port that
-    /// Xen must raise again.
-    fn take_offline(&self, vcpu: VcpuId, left: &mut dyn FnMut(Port));
-}
-
-impl Guest for FifoGuest {
-    fn upcall(&self, vcpu: VcpuId, handle: &mut dyn FnMut(Port)) -> bool {
-        self.upcall(vcpu, handle)
-    }
-
-    fn mask(&self, port: Port) -> bool {
-        self.mask(port)
-    }
-
-    fn unmask(&self, port: Port, _: VcpuId, xen: &Env) {
-        self.unmask(port, xen).unwrap();
-    }
-
-    fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env) {
-        self.move_to_vcpu(port, vcpu, xen).unwrap();
-    }
-
-    fn prioritise(&self, port: Port, priority: Priority, xen: &Env) {
-        xen.set_priority(port, priority).unwrap();
-    }
-
-    fn take_offline(&self, vcpu: VcpuId, left: &mut dyn FnMut(Port)) {
-        self.drain(vcpu, left);
-    }
-}
-
-impl Guest for TwoLevel<Arc<HeapPage>, Vec<Vcpu>> {
-    fn upcall(&self, vcpu: VcpuId, handle: &mut dyn FnMut(Port)) -> bool {
-        self.upcall(vcpu, handle)
-    }
-
-    fn mask(&self, port: Port) -> bool {
-        self.mask(port)
-    }
-
-    fn unmask(&self, port: Port, on_vcpu: VcpuId, xen: &Env) {
-        // If it says that an upcall waits: the vCPU will look.
-        self.unmask(port, on_vcpu, xen).unwrap();
-    }
-
-    fn move_to_vcpu(&self, port: Port, vcpu: VcpuId, xen: &Env) {
-        self.move_to_vcpu(port, vcpu, xen).unwrap();
-    }
-
-    fn prioritise(&self, _: Port, _: Priority, _: &Env) {}
-
-    fn take_offline(&self, vcpu: VcpuId, _: &mut dyn FnMut(Port)) {
-        self.unbind_all(vcpu);
-    }
+/// A kind of guest, and what kinds do not have in common.
+struct Kind<A> {
+    start: fn(&Env) -> A,
+    /// Unmasks a port on a vCPU that looks for events afterwards.
+    unmask: fn(&A, &Env, Port, VcpuId),
+    /// Gives a port a priority, if there is such a thing.
+    prioritise: fn(&Env, Port, Priority),
 }
 
 /// Pseudo-random numbers: splitmix64.
@@ -129,9 +75,10 @@ struct Connection {
 }
 
 /// A round: the connections, and who still runs.
-struct Round<'a> {
+struct Round<'a, A> {
     env: &'a Env,
-    guest: &'a dyn Guest,
+    guest: &'a A,
+    kind: &'a Kind<A>,
     connections: Vec<Connection>,
     sending: AtomicBool,
     running: AtomicBool,
@@ -139,8 +86,8 @@ struct Round<'a> {
     offline: [(AtomicBool, AtomicBool); VCPUS as usize],
 }
 
-impl<'a> Round<'a> {
-    fn new(env: &'a Env, guest: &'a dyn Guest) -> Self {
+impl<'a, A: Abi + Sync> Round<'a, A> {
+    fn new(env: &'a Env, guest: &'a A, kind: &'a Kind<A>) -> Self {
         let connection = |_| {
             let (near, far) = env.connect();
             let zero = || AtomicU32::new(0);
@@ -149,7 +96,7 @@ impl<'a> Round<'a> {
         let connections = (0..CONNECTIONS + QUIET).map(connection).collect();
         let flag = || AtomicBool::new(true);
         let offline = std::array::from_fn(|_| (AtomicBool::new(false), AtomicBool::new(false)));
-        Self { env, guest, connections, sending: flag(), running: flag(), offline }
+        Self { env, guest, kind, connections, sending: flag(), running: flag(), offline }
     }
 
     fn run(&self, seed: u64) {
@@ -174,7 +121,7 @@ impl<'a> Round<'a> {
     /// Gives a port to a vCPU and unmasks it.
     fn settle(&self, connection: &Connection, vcpu: VcpuId) {
         self.guest.mask(connection.far);
-        self.guest.move_to_vcpu(connection.far, vcpu, self.env);
+        self.guest.move_to_vcpu(connection.far, vcpu, self.env).unwrap();
         Hypercall::unmask(self.env, connection.far).unwrap();
     }
 
@@ -194,16 +141,17 @@ impl<'a> Round<'a> {
         while self.running.load(SeqCst) {
             let offline = wanted.load(SeqCst);
             if !offline {
-                self.guest.upcall(vcpu, &mut |port| {
+                let _ = self.guest.upcall_while(vcpu, |port| {
                     let connection = self.handle(port);
                     if random.one_in(4) && self.mask(connection) {
                         masked.push(connection);
                     }
+                    if random.one_in(8) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 });
             }
             for connection in masked.drain(..) {
                 let _control = connection.control.lock().unwrap();
-                self.guest.unmask(connection.far, vcpu, self.env);
+                (self.kind.unmask)(self.guest, self.env, connection.far, vcpu);
             }
             is.store(offline, SeqCst);
             thread::yield_now();
@@ -216,9 +164,13 @@ impl<'a> Round<'a> {
         !self.guest.mask(connection.far)
     }
 
-    fn handle(&self, port: Port) -> &Connection {
+    fn connection(&self, port: Port) -> &Connection {
         let connection = self.connections.iter().find(|connection| connection.far == port);
-        let connection = connection.unwrap_or_else(|| panic!("port {port} is not bound"));
+        connection.unwrap_or_else(|| panic!("port {port} is not bound"))
+    }
+
+    fn handle(&self, port: Port) -> &Connection {
+        let connection = self.connection(port);
         let sent = connection.sent.load(SeqCst);
         assert_ne!(sent, 0, "nobody has sent to port {port}");
         connection.handled.fetch_add(1, SeqCst);
@@ -236,7 +188,7 @@ impl<'a> Round<'a> {
                 6..11 => self.mask_and_unmask(connection),
                 11..15 => {
                     let priority = Priority::new(u32::try_from(random.below(16)).unwrap()).unwrap();
-                    self.guest.prioritise(connection.far, priority, self.env);
+                    (self.kind.prioritise)(self.env, connection.far, priority);
                 }
                 _ => self.go_offline_and_come_back(vcpu, &mut random),
             }
@@ -245,7 +197,7 @@ impl<'a> Round<'a> {
 
     fn move_port(&self, connection: &Connection, vcpu: VcpuId) {
         let _control = connection.control.lock().unwrap();
-        self.guest.move_to_vcpu(connection.far, vcpu, self.env);
+        self.guest.move_to_vcpu(connection.far, vcpu, self.env).unwrap();
     }
 
     /// As somebody does who is no vCPU of the guest's: by hypercall.
@@ -271,7 +223,10 @@ impl<'a> Round<'a> {
             let other = (vcpu.0 + 1 + u32::try_from(random.below(VCPUS as usize - 1)).unwrap()) % VCPUS;
             self.move_port(connection, VcpuId(other));
         }
-        self.guest.take_offline(vcpu, &mut |port| Hypercall::unmask(self.env, port).unwrap());
+        self.guest.offline(vcpu, |port| {
+            let _control = self.connection(port).control.lock().unwrap();
+            self.guest.raise_again(port, self.env).unwrap();
+        });
         wanted.store(false, SeqCst);
         while is.load(SeqCst) && self.sending.load(SeqCst) {
             thread::yield_now();
@@ -326,14 +281,14 @@ fn variable(name: &str, default: u64) -> u64 {
 }
 
 /// Runs rounds with new seeds, each with a new engine and guest, until the time is over.
-fn rounds<G: Guest>(guest: impl Fn(&Env) -> G) {
+fn rounds<A: Abi + Sync>(kind: &Kind<A>) {
     let end = Instant::now() + Duration::from_secs(variable("EVTCHN_SCHEDULE_SECONDS", 2));
     let mut seed = variable("EVTCHN_SCHEDULE_SEED", 20);
     let mut handled = 0;
     while Instant::now() < end {
         let env = Env::new(VCPUS, 1023);
-        let guest = guest(&env);
-        let round = Round::new(&env, &guest);
+        let guest = (kind.start)(&env);
+        let round = Round::new(&env, &guest, kind);
         round.run(seed);
         handled += round.handled();
         seed += 1;
@@ -341,24 +296,33 @@ fn rounds<G: Guest>(guest: impl Fn(&Env) -> G) {
     assert_ne!(handled, 0, "no round has sent anything");
 }
 
-fn two_level(env: &Env, self_notify: SelfNotify) -> TwoLevel<Arc<HeapPage>, Vec<Vcpu>> {
-    let vcpus = (0..VCPUS).map(|_| Vcpu::new()).collect();
-    let guest = TwoLevel::new(env.shared.clone(), &Layout::X86_64, self_notify, vcpus);
-    guest.mask_all();
-    guest
-}
-
 #[test]
 fn no_schedule_loses_an_event_of_the_fifo_abi() {
-    rounds(|env| env.fifo(VCPUS, 1));
+    rounds(&Kind {
+        start: |env| env.fifo(1),
+        unmask: |guest, env, port, _| guest.unmask(port, env).unwrap(),
+        prioritise: |env, port, priority| env.set_priority(port, priority).unwrap(),
+    });
 }
 
 #[test]
-fn no_schedule_loses_an_event_of_a_paravirtual_two_level_guest() {
-    rounds(|env| two_level(env, SelfNotify::Local));
+fn no_schedule_loses_an_event_of_a_two_level_guest_that_announces_events_to_itself() {
+    rounds(&Kind {
+        start: Env::two_level,
+        unmask: |guest, env, port, vcpu| match guest.is_bound_to(port, vcpu) {
+            // If it says that an upcall waits: the vCPU will look.
+            true => drop(guest.unmask_here(port, vcpu)),
+            false => guest.unmask(port, env).unwrap(),
+        },
+        prioritise: |_, _, _| {},
+    });
 }
 
 #[test]
 fn no_schedule_loses_an_event_of_a_two_level_guest_that_xen_interrupts() {
-    rounds(|env| two_level(env, SelfNotify::Hypercall));
+    rounds(&Kind {
+        start: Env::two_level,
+        unmask: |guest, env, port, _| guest.unmask(port, env).unwrap(),
+        prioritise: |_, _, _| {},
+    });
 }

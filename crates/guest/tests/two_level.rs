@@ -1,29 +1,38 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A guest against a page that the test plays Xen on.
+//! A guest with the two-level ABI against a page that the test plays Xen on.
 #![allow(missing_docs)]
+
+mod common;
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use evtchn_abi::args::{BindVcpu, Status, Unmask};
-use evtchn_abi::{DomId, Errno, Layout, Op, Port, VcpuId};
-use evtchn_guest::{Hypercall, Scan, SelfNotify, TwoLevel, Vcpu};
+use common::{V0, V1, seen};
+use evtchn_abi::args::{BindVcpu, Unmask};
+use evtchn_abi::{Errno, Layout, Op, Port, VcpuId};
+use evtchn_guest::{Abi, Frames, Hypercall, Memory, Scan, TwoLevel, TwoLevelVcpu};
 use evtchn_sync::{HeapPage, Page};
 
-const V0: VcpuId = VcpuId(0);
-const V1: VcpuId = VcpuId(1);
+const BOTH: [&Layout; 2] = [&Layout::X86_64, &Layout::X86_32];
 
-type Guest = TwoLevel<Arc<HeapPage>, Box<[Vcpu]>>;
+type Guest = TwoLevel<Frames<Arc<HeapPage>, [evtchn_guest::Frame<Arc<HeapPage>>; 0]>, [TwoLevelVcpu; 3]>;
 
-fn guest(layout: &'static Layout, self_notify: SelfNotify) -> Guest {
-    let vcpus = (0..2).map(|_| Vcpu::new()).collect();
-    TwoLevel::new(Arc::new(HeapPage::new()), layout, self_notify, vcpus)
+fn guest(layout: &'static Layout) -> Guest {
+    let memory = Frames::two_level(Arc::new(HeapPage::new()), layout);
+    TwoLevel::new(memory, [const { TwoLevelVcpu::new() }; 3])
 }
 
-fn local() -> Guest {
-    guest(&Layout::X86_64, SelfNotify::Local)
+/// A guest whose vCPU 0 handles these ports.
+fn wide<const N: usize>(ports: [u32; N]) -> Guest {
+    let guest = guest(&Layout::X86_64);
+    ports.into_iter().for_each(|port| guest.bind(Port(port), V0));
+    guest
+}
+
+fn page(guest: &Guest) -> &HeapPage {
+    guest.memory().shared_info()
 }
 
 /// Sets a bit of a byte array; the layouts are little-endian, so words of any width agree.
@@ -31,130 +40,111 @@ fn set(page: &HeapPage, array: usize, bit: u32) {
     page.u8(array + bit as usize / 8).unwrap().fetch_or(1 << (bit % 8), SeqCst);
 }
 
-/// Raises a port as Xen does when nothing is masked.
-fn raise(guest: &Guest, layout: &Layout, vcpu: VcpuId, port: Port) {
+/// Tells a vCPU of a port's word, as Xen does.
+fn announce(guest: &Guest, vcpu: VcpuId, port: u32) {
+    let layout = guest.memory().layout();
     let info = layout.vcpu_info(vcpu.0).unwrap();
-    set(guest.page(), layout.pending, port.0);
-    set(guest.page(), info + layout.pending_sel, port.0 / layout.word_bits);
-    guest.page().u8(info).unwrap().store(1, SeqCst);
+    set(page(guest), info + layout.pending_sel, port / layout.word_bits);
+    page(guest).u8(info).unwrap().store(1, SeqCst);
 }
 
-fn seen(guest: &Guest, vcpu: VcpuId) -> Vec<u32> {
-    let mut ports = Vec::new();
-    guest.upcall(vcpu, |port| ports.push(port.0));
-    ports
+/// Raises a port as Xen does when nothing is masked.
+fn raise(guest: &Guest, vcpu: VcpuId, port: u32) {
+    set(page(guest), guest.memory().layout().pending, port);
+    announce(guest, vcpu, port);
+}
+
+fn raise_all(guest: &Guest, vcpu: VcpuId, ports: &[u32]) {
+    ports.iter().for_each(|&port| raise(guest, vcpu, port));
+}
+
+/// Handles one event; which.
+fn one(guest: &Guest, vcpu: VcpuId) -> Option<u32> {
+    let mut event = None;
+    let _ = guest.upcall_while(vcpu, |port| {
+        event = Some(port.0);
+        ControlFlow::Break(())
+    });
+    event
+}
+
+fn numbers(guest: &Guest, vcpu: VcpuId) -> Vec<u32> {
+    seen(guest, vcpu).into_iter().map(|port| port.0).collect()
 }
 
 /// Notes the operations and the ports that they name.
 #[derive(Default)]
-struct Xen(RefCell<Vec<(Op, Port)>>, Option<Errno>);
+struct Xen {
+    calls: RefCell<Vec<(Op, Port)>>,
+    bind_vcpu: Option<Errno>,
+}
 
 impl Hypercall for Xen {
     fn event_channel_op(&self, op: Op, arg: &mut [u8]) -> Result<(), Errno> {
         let port = match op {
             Op::UNMASK => Unmask::from_bytes(arg.try_into().unwrap()).port,
-            Op::BIND_VCPU => BindVcpu::from_bytes(arg.try_into().unwrap()).port,
-            _ => Port(0),
+            _ => BindVcpu::from_bytes(arg.try_into().unwrap()).port,
         };
-        self.0.borrow_mut().push((op, port));
-        if let (Op::BIND_IPI, Some(last)) = (op, arg.len().checked_sub(4)) {
-            arg[last..].copy_from_slice(&9u32.to_le_bytes());
-        }
-        if op == Op::BIND_VCPU { self.1.map_or(Ok(()), Err) } else { Ok(()) }
+        self.calls.borrow_mut().push((op, port));
+        if op == Op::BIND_VCPU { self.bind_vcpu.map_or(Ok(()), Err) } else { Ok(()) }
     }
 }
 
 impl Xen {
     fn calls(&self) -> Vec<(Op, Port)> {
-        self.0.take()
+        self.calls.take()
     }
 }
 
 #[test]
-fn nothing_pending_is_idle() {
-    let guest = local();
-    assert!(!guest.upcall(V0, |_| panic!("no event")));
-    assert_eq!(guest.upcall_while(V0, |_| ControlFlow::Continue(())), Scan::Idle);
-}
-
-#[test]
-fn an_upcall_without_events_is_taken() {
-    let guest = local();
-    guest.page().u8(0).unwrap().store(1, SeqCst);
-    assert!(guest.upcall(V0, |_| panic!("no event")));
-    assert!(!guest.upcall_is_pending(V0));
-}
-
-#[test]
 fn events_of_both_widths_are_found_and_cleared() {
-    for layout in [&Layout::X86_64, &Layout::X86_32] {
-        let guest = guest(layout, SelfNotify::Local);
+    for layout in BOTH {
+        let guest = guest(layout);
         let ports = [1, 31, 32, 63, 64, layout.nr_channels() - 1];
-        for port in ports.map(Port) {
-            guest.bind_to_vcpu(port, V1);
-            raise(&guest, layout, V1, port);
+        for port in ports {
+            guest.bind(Port(port), V1);
+            raise(&guest, V1, port);
         }
-        assert_eq!(seen(&guest, V1), ports);
+        assert_eq!(numbers(&guest, V1), ports);
         assert!(ports.iter().all(|&port| !guest.is_pending(Port(port))));
-        assert_eq!(seen(&guest, V1), []);
+        assert_eq!(numbers(&guest, V1), []);
     }
 }
 
 #[test]
 fn masked_and_foreign_ports_are_left_pending() {
-    let guest = local();
-    for (port, vcpu) in [(5, V0), (6, V0), (7, V1)] {
-        guest.bind_to_vcpu(Port(port), vcpu);
-        raise(&guest, &Layout::X86_64, V0, Port(port));
-    }
-    raise(&guest, &Layout::X86_64, V0, Port(8));
+    let guest = wide([5, 6]);
+    guest.bind(Port(7), V1);
+    (5..9).for_each(|port| raise(&guest, V0, port));
     guest.mask(Port(6));
-    assert_eq!(seen(&guest, V0), [5]);
+    assert_eq!(numbers(&guest, V0), [5]);
     assert!([6, 7, 8].map(Port).iter().all(|&port| guest.is_pending(port)));
 }
 
 #[test]
-fn an_event_that_arrives_during_the_handler_is_handled_again() {
-    let guest = local();
-    guest.bind_to_vcpu(Port(5), V0);
-    raise(&guest, &Layout::X86_64, V0, Port(5));
-    let mut count = 0;
+fn the_events_of_a_word_are_taken_at_once() {
+    let guest = wide([5, 6, 70]);
+    raise_all(&guest, V0, &[5, 6, 70]);
+    let mut pending = Vec::new();
     guest.upcall(V0, |port| {
-        count += 1;
-        if count < 3 {
-            raise(&guest, &Layout::X86_64, V0, port);
+        pending.push((port.0, [5, 6, 70].map(|port| guest.is_pending(Port(port)))));
+        if port == Port(5) {
+            guest.mask(Port(6)); // too late: it comes once more
         }
     });
-    assert_eq!(count, 3);
-}
-
-#[test]
-fn a_handler_that_masks_gets_the_next_event_at_unmask() {
-    let guest = local();
-    guest.bind_to_vcpu(Port(5), V0);
-    raise(&guest, &Layout::X86_64, V0, Port(5));
-    guest.upcall(V0, |port| {
-        guest.mask(port);
-        raise(&guest, &Layout::X86_64, V0, port);
-    });
-    assert!(guest.is_pending(Port(5)));
-    assert_eq!(guest.unmask(Port(5), V0, &Xen::default()), Ok(true));
-    assert_eq!(seen(&guest, V0), [5]);
-    assert_eq!(guest.unmask(Port(5), V0, &Xen::default()), Ok(false));
+    let [none, other] = [[false; 3], [false, false, true]];
+    assert_eq!(pending, [(5, other), (6, other), (70, none)]);
 }
 
 #[test]
 fn a_busy_low_port_does_not_starve_the_others() {
     for others in [[6, 40], [70, 4000], [3, 4095]] {
-        let guest = local();
-        for port in others.into_iter().chain([5]).map(Port) {
-            guest.bind_to_vcpu(port, V0);
-            raise(&guest, &Layout::X86_64, V0, port);
-        }
+        let guest = wide([others[0], others[1], 5]);
+        raise_all(&guest, V0, &[others[0], others[1], 5]);
         let mut order = Vec::new();
-        guest.upcall_while(V0, |port| {
+        let _ = guest.upcall_while(V0, |port| {
             order.push(port.0);
-            raise(&guest, &Layout::X86_64, V0, Port(5)); // never stops
+            raise(&guest, V0, 5); // never stops
             if order.len() < 6 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         assert!(others.iter().all(|port| order.contains(port)), "{order:?}");
@@ -163,64 +153,93 @@ fn a_busy_low_port_does_not_starve_the_others() {
 
 #[test]
 fn a_scan_begins_after_the_last_port_and_goes_round() {
-    let guest = local();
-    for port in [10, 20, 100].map(Port) {
-        guest.bind_to_vcpu(port, V0);
-    }
-    raise(&guest, &Layout::X86_64, V0, Port(10));
-    assert_eq!(seen(&guest, V0), [10]);
-    for port in [10, 20, 100].map(Port) {
-        raise(&guest, &Layout::X86_64, V0, port);
-    }
-    assert_eq!(seen(&guest, V0), [20, 100, 10]);
+    let guest = wide([10, 20, 100]);
+    raise(&guest, V0, 10);
+    assert_eq!(numbers(&guest, V0), [10]);
+    raise_all(&guest, V0, &[10, 20, 100]);
+    assert_eq!(numbers(&guest, V0), [20, 100, 10]);
 }
 
 #[test]
-fn what_a_stopped_scan_leaves_is_found_by_the_next() {
-    let guest = local();
-    let ports = [1, 2, 64, 200, 4095];
-    for port in ports.map(Port) {
-        guest.bind_to_vcpu(port, V0);
-        raise(&guest, &Layout::X86_64, V0, port);
-    }
-    let mut order = Vec::new();
-    let mut step = |port: Port| {
-        order.push(port.0);
-        ControlFlow::Break(())
-    };
-    for _ in ports {
-        assert_eq!(guest.upcall_while(V0, &mut step), Scan::Stopped);
-        assert!(guest.upcall_is_pending(V0));
-    }
-    assert_eq!(guest.upcall_while(V0, &mut step), Scan::Done);
-    assert_eq!(order, ports);
+fn what_a_stopped_scan_leaves_is_found_by_the_next_in_its_order() {
+    let ports = [1, 2, 63, 64, 200, 4095];
+    let guest = wide(ports);
+    raise_all(&guest, V0, &ports);
+    assert_eq!(ports.map(|_| one(&guest, V0)), ports.map(Some));
+    assert_eq!(guest.upcall_while(V0, |_| panic!("no event")), Scan::Done);
+    assert!(!guest.upcall_is_pending(V0));
+}
+
+#[test]
+fn what_a_stopped_scan_has_taken_is_not_pending_any_more() {
+    let guest = wide([5, 6, 7]);
+    raise_all(&guest, V0, &[5, 6, 7]);
+    assert_eq!(one(&guest, V0), Some(5));
+    assert!((5..8).map(Port).all(|port| !guest.is_pending(port)), "they are kept");
+    // One that comes meanwhile is a new one.
+    raise(&guest, V0, 6);
+    guest.unbind(Port(7));
+    assert_eq!(numbers(&guest, V0), [6, 6], "7 was let go");
+}
+
+#[test]
+fn what_was_taken_does_not_come_to_the_ports_next_owner() {
+    let guest = wide([5, 6, 7]);
+    raise_all(&guest, V0, &[5, 6, 7]);
+    assert_eq!(one(&guest, V0), Some(5));
+    // Between two upcalls.
+    guest.unbind(Port(6));
+    guest.bind(Port(6), V0);
+    assert_eq!(numbers(&guest, V0), [7]);
+    // Within one.
+    raise_all(&guest, V0, &[5, 6, 7]);
+    let mut seen = Vec::new();
+    guest.upcall(V0, |port| {
+        seen.push(port.0);
+        if port == Port(5) {
+            guest.unbind(Port(6));
+            guest.bind(Port(6), V0);
+        }
+    });
+    assert_eq!(seen, [5, 7]);
+    raise(&guest, V0, 6);
+    assert_eq!(numbers(&guest, V0), [6]);
 }
 
 #[test]
 fn unmask_leaves_what_only_xen_can_do_to_xen() {
-    let xen = Xen::default();
-    let guest = guest(&Layout::X86_64, SelfNotify::Hypercall);
-    guest.bind_to_vcpu(Port(5), V0);
+    let (xen, guest) = (Xen::default(), wide([5]));
     guest.mask(Port(5));
-    assert_eq!(guest.unmask(Port(5), V0, &xen), Ok(false));
-    assert!(!guest.is_masked(Port(5)));
-    assert_eq!(xen.calls(), [], "nothing was pending");
+    assert_eq!(guest.unmask(Port(5), &xen), Ok(()));
+    assert_eq!((guest.is_masked(Port(5)), xen.calls()), (false, vec![]), "nothing was pending");
 
     guest.mask(Port(5));
     guest.set_pending(Port(5));
-    assert_eq!(guest.unmask(Port(5), V0, &xen), Ok(false));
-    assert!(guest.is_masked(Port(5)), "masked again, for Xen to unmask");
+    assert_eq!(guest.unmask(Port(5), &xen), Ok(()));
+    assert!(guest.is_masked(Port(5)), "still, for Xen to unmask");
     assert_eq!(xen.calls(), [(Op::UNMASK, Port(5))]);
+}
 
-    assert_eq!(guest.unmask(Port(5), V1, &xen), Ok(false));
-    assert_eq!(xen.calls(), [(Op::UNMASK, Port(5))], "from another vCPU");
+#[test]
+fn a_vcpu_announces_to_itself_what_it_unmasks() {
+    for layout in BOTH {
+        let guest = guest(layout);
+        for (vcpu, port) in [(V0, 5), (V1, 40), (V1, layout.nr_channels() - 1)] {
+            guest.bind(Port(port), vcpu);
+            guest.mask(Port(port));
+            assert!(!guest.unmask_here(Port(port), vcpu), "nothing was pending");
+            guest.mask(Port(port));
+            guest.set_pending(Port(port));
+            assert!(guest.unmask_here(Port(port), vcpu) && !guest.is_masked(Port(port)));
+            assert_eq!(numbers(&guest, vcpu), [port]);
+        }
+        assert!(!guest.unmask_here(Port(4096), V0));
+    }
 }
 
 #[test]
 fn a_port_in_use_is_moved_masked_and_unmasked_by_xen() {
-    let xen = Xen::default();
-    let guest = local();
-    guest.bind_to_vcpu(Port(5), V0);
+    let (xen, guest) = (Xen::default(), wide([5]));
     assert_eq!(guest.move_to_vcpu(Port(5), V1, &xen), Ok(()));
     assert!(guest.is_bound_to(Port(5), V1) && !guest.is_bound_to(Port(5), V0));
     assert_eq!(xen.calls(), [(Op::BIND_VCPU, Port(5)), (Op::UNMASK, Port(5))]);
@@ -230,54 +249,96 @@ fn a_port_in_use_is_moved_masked_and_unmasked_by_xen() {
     assert_eq!(xen.calls(), [(Op::BIND_VCPU, Port(5))], "was masked, stays masked");
     assert!(guest.is_masked(Port(5)));
 
-    let refusing = Xen(RefCell::default(), Some(Errno::EINVAL));
+    let refusing = Xen { bind_vcpu: Some(Errno::EINVAL), ..Xen::default() };
     assert_eq!(guest.move_to_vcpu(Port(5), V1, &refusing), Err(Errno::EINVAL));
     assert!(guest.is_bound_to(Port(5), V0), "where it was");
 }
 
 #[test]
-fn ports_can_be_let_go() {
-    let guest = local();
-    guest.bind_to_vcpu(Port(5), V0);
-    guest.bind_to_vcpu(Port(99), V0);
-    guest.unbind(Port(5));
-    assert!(!guest.is_bound_to(Port(5), V0) && guest.is_bound_to(Port(99), V0));
-    guest.unbind_all(V0);
-    assert!(!guest.is_bound_to(Port(99), V0));
+fn an_event_that_xen_announces_late_is_taken_by_the_vcpu_that_had_the_port() {
+    let guest = wide([5]);
+    guest.bind(Port(5), V1);
+    raise(&guest, V0, 5); // on behalf of a sender that had looked before the move
+    assert_eq!((numbers(&guest, V1), numbers(&guest, V0)), (vec![], vec![5]));
+    // Also after two moves.
+    guest.bind(Port(5), VcpuId(2));
+    raise(&guest, V0, 5);
+    assert_eq!(numbers(&guest, V0), [5]);
 }
 
 #[test]
-fn mask_all_masks_the_arrays_and_nothing_else() {
-    for layout in [&Layout::X86_64, &Layout::X86_32] {
-        let guest = guest(layout, SelfNotify::Local);
-        guest.mask_all();
+fn an_event_that_the_new_vcpu_is_told_of_is_not_taken_by_the_old() {
+    let guest = wide([5, 6]);
+    guest.bind(Port(5), V1);
+    raise(&guest, V1, 5);
+    raise(&guest, V0, 6); // in the same word
+    assert_eq!((numbers(&guest, V0), numbers(&guest, V1)), (vec![6], vec![5]));
+    // It is told of another word: of this one nobody else knows.
+    announce(&guest, V1, 70);
+    raise(&guest, V0, 5);
+    assert_eq!((numbers(&guest, V0), numbers(&guest, V1)), (vec![5], vec![]));
+}
+
+#[test]
+fn a_vcpu_takes_no_stray_of_a_port_that_was_never_its_own_or_is_let_go() {
+    let guest = wide([5]);
+    guest.bind(Port(6), V1);
+    guest.unbind(Port(5));
+    guest.bind(Port(5), V1);
+    raise_all(&guest, V0, &[5, 6]);
+    assert_eq!(numbers(&guest, V0), []);
+    // One that comes back to it is its own.
+    guest.bind(Port(5), V0);
+    guest.bind(Port(5), V1);
+    guest.bind(Port(5), V0);
+    raise(&guest, V0, 5);
+    assert_eq!(numbers(&guest, V0), [5]);
+}
+
+#[test]
+fn an_offline_vcpu_leaves_what_was_announced_to_it_alone() {
+    let guest = wide([5, 6, 70]);
+    [5, 6, 70].into_iter().for_each(|port| guest.bind(Port(port), V1));
+    raise_all(&guest, V0, &[5, 6, 70]); // late
+    announce(&guest, V1, 70);
+    guest.mask(Port(6));
+    let mut left = Vec::new();
+    guest.offline(V0, |port| left.push(port.0));
+    assert_eq!(left, [5]);
+    assert!(guest.is_pending(Port(6)) && guest.is_pending(Port(70)));
+    assert_eq!(numbers(&guest, V1), [70]);
+}
+
+#[test]
+fn ports_can_be_let_go() {
+    let guest = wide([5, 99]);
+    guest.unbind(Port(5));
+    assert!(!guest.is_bound_to(Port(5), V0) && guest.is_bound_to(Port(99), V0));
+    guest.offline(V0, |_| panic!("no event"));
+    assert!(guest.is_bound_to(Port(99), V0), "until it is moved");
+    assert!(!guest.is_bound_to(Port(4096), V0) && !guest.is_bound_to(Port(5), VcpuId(3)));
+}
+
+#[test]
+fn a_start_masks_the_arrays_and_nothing_else() {
+    for layout in BOTH {
+        let guest = guest(layout);
+        guest.start();
         let end = layout.mask + layout.nr_channels() as usize / 8;
-        let is_set = |at: &usize| guest.page().u8(*at).unwrap().load(SeqCst) != 0;
+        let is_set = |at: &usize| page(&guest).u8(*at).unwrap().load(SeqCst) != 0;
         assert_eq!((0..4096).filter(is_set).collect::<Vec<_>>(), (layout.mask..end).collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn numbers_out_of_range_do_nothing() {
-    let guest = guest(&Layout::X86_32, SelfNotify::Local);
-    for port in [Port(1024), Port(u32::MAX)] {
-        guest.bind_to_vcpu(port, V0);
-        guest.set_pending(port);
-        guest.clear_pending(port);
-        assert!(guest.mask(port) && guest.is_masked(port) && !guest.is_pending(port));
-        assert!(!guest.is_bound_to(port, V0));
+fn a_selector_with_every_bit_set_and_no_event_costs_nobody_anything() {
+    for layout in BOTH {
+        let guest = guest(layout);
+        for at in 0..layout.word_size {
+            page(&guest).u8(layout.pending_sel + at).unwrap().store(0xff, SeqCst);
+        }
+        page(&guest).u8(0).unwrap().store(1, SeqCst);
+        assert_eq!(guest.upcall_while(V0, |_| panic!("no event")), Scan::Done);
+        assert!((0..4096).all(|at| page(&guest).u8(at).unwrap().load(SeqCst) == 0));
     }
-    assert!(!guest.upcall(VcpuId(99), |_| panic!("no such vCPU")));
-    assert!((0..4096).all(|at| guest.page().u8(at).unwrap().load(SeqCst) == 0));
-}
-
-#[test]
-fn typed_operations_pass_their_arguments_and_results() {
-    let xen = Xen::default();
-    assert_eq!(xen.bind_ipi(V1), Ok(Port(9)));
-    assert_eq!(xen.close(Port(3)), Ok(()));
-    let status: Status = xen.status(DomId::SELF, Port(4)).unwrap();
-    assert_eq!(status.port, Port(4));
-    let ops: Vec<_> = xen.calls().into_iter().map(|(op, _)| op).collect();
-    assert_eq!(ops, [Op::BIND_IPI, Op::CLOSE, Op::STATUS]);
 }

@@ -13,11 +13,11 @@ use evtchn_device::{
     Binding, Driver, Kind, Level, Pushed, ReadStep, Restriction, Ring, SetUpError, UserArgument, copy_slots,
     grown_size,
 };
-use evtchn_engine::OpError;
+use evtchn_guest::Hypercall;
 use parking_lot::{Mutex, RwLock};
 
-use crate::kernel::Kernel;
-use crate::machine::{HostEngine, Machine};
+use crate::kernel::{Kernel, Xen};
+use crate::machine::Machine;
 
 /// What is told when an empty ring gets its first port.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -223,33 +223,33 @@ struct View<'a> {
 
 impl View<'_> {
     /// A hypercall of the domain's kernel.
-    fn hypercall<T>(&self, call: impl FnOnce(&HostEngine, DomId) -> Result<T, OpError>) -> Result<T, Errno> {
+    fn hypercall<T>(&self, call: impl FnOnce(&Xen<'_>) -> Result<T, Errno>) -> Result<T, Errno> {
         let DeviceFile { machine, kernel, .. } = self.device;
-        kernel.hypercall(|| call(&machine.engine, kernel.domain()))
+        kernel.hypercall(machine, call)
     }
 }
 
 impl Driver for View<'_> {
     fn bind_virq(&mut self, virq: Virq) -> Result<Port, Errno> {
-        self.hypercall(|engine, domain| engine.bind_virq(domain, virq, VcpuId(0)))
+        self.hypercall(|xen| xen.bind_virq(virq, VcpuId(0)))
     }
 
     fn bind_interdomain(&mut self, remote: DomId, remote_port: Port) -> Result<Port, Errno> {
-        self.hypercall(|engine, domain| engine.bind_interdomain(domain, remote, remote_port))
+        self.hypercall(|xen| xen.bind_interdomain(remote, remote_port))
     }
 
     fn alloc_unbound(&mut self, remote: DomId) -> Result<Port, Errno> {
-        self.hypercall(|engine, domain| engine.alloc_unbound(domain, DomId::SELF, remote))
+        self.hypercall(|xen| xen.alloc_unbound(DomId::SELF, remote))
     }
 
     fn notify(&mut self, port: Port) {
         // As the driver does: a peer that is gone is not reported.
-        let _ = self.hypercall(|engine, domain| engine.send(domain, port));
+        let _ = self.hypercall(|xen| xen.send(port));
     }
 
     fn close(&mut self, port: Port) {
         // The channel may be gone with its domain.
-        let _ = self.hypercall(|engine, domain| engine.close(domain, port));
+        let _ = self.hypercall(|xen| xen.close(port));
     }
 
     fn usable_ports(&self) -> u32 {
@@ -267,9 +267,9 @@ impl Driver for View<'_> {
     fn set_up(&mut self, port: Port, kind: Kind) -> Result<(), SetUpError> {
         self.device.file.grow(self.bindings.len() + 1).map_err(SetUpError::Open)?;
         let binding = Arc::new(Binding::new(kind));
-        self.bindings.insert(port, Arc::clone(&binding));
         let DeviceFile { machine, kernel, file, .. } = self.device;
-        kernel.install(machine, port, Arc::clone(file), binding);
+        kernel.install(machine, port, Arc::clone(file), Arc::clone(&binding)).map_err(SetUpError::Open)?;
+        self.bindings.insert(port, binding);
         Ok(())
     }
 

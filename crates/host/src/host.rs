@@ -9,6 +9,7 @@ use evtchn_engine::{Engine, GuestMemory, Outcome};
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use crate::abi::Abi;
 use crate::file::{DeviceFile, Wake};
 use crate::kernel::Kernel;
 use crate::machine::{Machine, Upcalls};
@@ -56,6 +57,7 @@ pub enum StartError {
 pub struct Host {
     machine: Arc<Machine>,
     levels: Levels,
+    abi: Abi,
     members: Mutex<BTreeMap<DomId, Members>>,
 }
 
@@ -66,10 +68,10 @@ struct Members {
 }
 
 impl Host {
-    /// A machine without domains.
-    pub fn new(levels: Levels) -> Self {
+    /// A machine without domains. The kernels of all that will come use the same ABI.
+    pub fn new(levels: Levels, abi: Abi) -> Self {
         let engine = Engine::with_level(Upcalls::default(), levels.xen);
-        Self { machine: Arc::new(Machine { engine }), levels, members: Mutex::default() }
+        Self { machine: Arc::new(Machine { engine }), levels, abi, members: Mutex::default() }
     }
 
     /// Joins a domain, which boots if it does not run yet.
@@ -89,7 +91,8 @@ impl Host {
             running.count += 1;
             return Ok(domain);
         }
-        Kernel::boot(&self.machine, domain, vcpus).map_err(|error| StartError::Engine(domain, error))?;
+        Kernel::boot(&self.machine, domain, vcpus, self.abi)
+            .map_err(|error| StartError::Engine(domain, error))?;
         members.insert(domain, Members { count: 1, vcpus });
         Ok(domain)
     }

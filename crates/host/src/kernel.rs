@@ -3,34 +3,38 @@
 //! upcalls, and passes events on to the device files that have the ports.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use evtchn_abi::{DomId, Errno, Layout, Port, VcpuId, Virq};
+use evtchn_abi::{DomId, Errno, Gfn, Port, VcpuId};
 use evtchn_device::{Binding, Fired, Kind};
-use evtchn_engine::{DomainConfig, OpError};
-use evtchn_guest::{SelfNotify, TwoLevel, Vcpu};
-use evtchn_sync::HeapPage;
-use parking_lot::RwLock;
+use evtchn_engine::DomainConfig;
+use evtchn_guest::{Abi as _, Auto, Choice, FifoVcpu, Hypercall, InProcess, TwoLevelVcpu};
+use parking_lot::{Mutex, RwLock};
 
+use crate::Abi;
+use crate::boot::{self, Held};
 use crate::file::File;
-use crate::machine::Machine;
+use crate::machine::{HostEngine, Machine};
+use crate::pages::{Pages, SharedPage};
 
-/// Virtual interrupts that Linux binds on vCPU 0 of domain 0, with the two-level ABI: timer, debug, console, processors, machine checks.
-const DOM0_VIRQS: [Virq; 5] = [Virq::TIMER, Virq::DEBUG, Virq::CONSOLE, Virq::PCPU_STATE, Virq::ARCH_0];
-/// Those that it binds on every other vCPU of domain 0.
-const DOM0_VCPU_VIRQS: [Virq; 2] = [Virq::TIMER, Virq::DEBUG];
-/// What it binds on every vCPU of any other domain.
-const GUEST_VIRQS: [Virq; 1] = [Virq::TIMER];
+/// A kernel's way to Xen.
+pub type Xen<'a> = InProcess<&'a HostEngine>;
+
+type Guest = Auto<Pages, Box<[TwoLevelVcpu]>, Box<[FifoVcpu]>>;
 
 /// The kernel of one domain.
 pub struct Kernel {
     domain: DomId,
-    guest: TwoLevel<Arc<HeapPage>, Box<[Vcpu]>>,
-    /// Who uses each bound port. Held for reading while a handler runs, so whoever takes a user away waits for it.
+    pages: Pages,
+    guest: Guest,
+    /// Held while the event array grows: the ports of two files may need the same page.
+    growing: Mutex<()>,
+    /// Who uses each bound port. Held for reading while events are taken and handled, so whoever takes a user away waits until none of
+    /// its events is on the way.
     users: RwLock<HashMap<Port, Vec<User>>>,
     /// The port that the kernel keeps for the store daemon; only in domain 0.
-    store_port: Option<Port>,
+    store_port: OnceLock<Port>,
     upcalls: Box<[Upcall]>,
     /// Whether the domain still runs. A file that outlives it must not touch a later domain with the same id.
     running: RwLock<bool>,
@@ -53,46 +57,78 @@ struct Upcall {
 
 impl Kernel {
     /// Creates a domain and starts its kernel.
-    pub fn boot(machine: &Machine, domain: DomId, vcpus: u32) -> Result<Arc<Self>, Errno> {
-        let is_dom0 = domain == DomId(0);
-        let config = if is_dom0 { DomainConfig::dom0(vcpus) } else { DomainConfig::guest(vcpus) };
+    pub fn boot(machine: &Machine, domain: DomId, vcpus: u32, abi: Abi) -> Result<Arc<Self>, Errno> {
         let engine = &machine.engine;
-        engine.create_domain(domain, config).map_err(|error| error.errno())?;
-        let page = Arc::new(HeapPage::new());
-        let states = (0..vcpus).map(|_| Vcpu::new()).collect();
-        let guest = TwoLevel::new(Arc::clone(&page), &Layout::X86_64, SelfNotify::Hypercall, states);
-        // A kernel masks everything before it lets events in.
-        guest.mask_all();
-        engine.set_shared_info(domain, Some(page)).map_err(|error| error.errno())?;
-        let mut users = HashMap::new();
-        for (virq, vcpu) in kernel_virqs(is_dom0, vcpus) {
-            let port = engine.bind_virq(domain, virq, vcpu).map_err(|error| error.errno())?;
-            guest.bind_to_vcpu(port, vcpu);
-            users.insert(port, vec![User::Kernel]);
+        let config = if domain == DomId(0) {
+            DomainConfig { nr_pirqs: boot::nr_pirqs(vcpus), ..DomainConfig::dom0(vcpus) }
+        } else {
+            DomainConfig::guest(vcpus)
+        };
+        engine.create_domain(domain, config)?;
+        // Before its first hypercall: the engine asks it for pages then.
+        let kernel = Self::new(domain, vcpus).map(Arc::new);
+        let kernel = kernel.inspect(|kernel| engine.hooks().insert(Arc::clone(kernel)));
+        let started =
+            kernel.ok_or(Errno::ENOMEM).and_then(|kernel| kernel.start(machine, abi).map(|()| kernel));
+        if started.is_err() {
+            // Only this call knows of it.
+            let _ = engine.destroy_domain(domain);
+            engine.hooks().remove(domain);
         }
-        let store_port = if is_dom0 { Some(Self::make_store_port(machine, domain)?) } else { None };
-        if let Some(port) = store_port {
-            users.insert(port, vec![User::Kernel]);
-        }
-        let ports: Vec<Port> = users.keys().copied().collect();
-        let upcalls = (0..vcpus).map(|_| Upcall::default()).collect();
-        let kernel = Arc::new(Self {
-            domain,
-            guest,
-            users: RwLock::new(users),
-            store_port,
-            upcalls,
-            running: RwLock::new(true),
-        });
-        machine.engine.hooks().insert(Arc::clone(&kernel));
-        for port in ports {
-            kernel.unmask(machine, port);
-        }
-        Ok(kernel)
+        started
     }
 
-    fn make_store_port(machine: &Machine, domain: DomId) -> Result<Port, Errno> {
-        machine.engine.alloc_unbound(domain, DomId::SELF, DomId::SELF).map_err(|error| error.errno())
+    /// A kernel that has not started; `None` if there is no memory for its pages.
+    fn new(domain: DomId, vcpus: u32) -> Option<Self> {
+        let pages = Pages::new(vcpus)?;
+        let two_level = (0..vcpus).map(|_| TwoLevelVcpu::new()).collect();
+        let fifo = (0..vcpus).map(|_| FifoVcpu::new()).collect();
+        Some(Self {
+            domain,
+            guest: Auto::new(pages.clone(), two_level, fifo),
+            pages,
+            growing: Mutex::new(()),
+            users: RwLock::default(),
+            store_port: OnceLock::new(),
+            upcalls: (0..vcpus).map(|_| Upcall::default()).collect(),
+            running: RwLock::new(true),
+        })
+    }
+
+    /// Masks everything, tells Xen where to put events, and opens the ports that Linux opens for itself.
+    fn start(&self, machine: &Machine, abi: Abi) -> Result<(), Errno> {
+        self.guest.start();
+        machine.engine.set_shared_info(self.domain, Some(self.pages.shared_info()))?;
+        if abi == Abi::TwoLevel {
+            self.guest.use_two_level();
+        }
+        let vcpus = self.upcalls.len() as u32;
+        for vcpu in (0..vcpus).map(VcpuId) {
+            self.hypercall(machine, |xen| self.guest.online(vcpu, xen))?;
+        }
+        // Without FIFO in this Xen it is two-level, whatever was asked for.
+        let abi = if self.guest.choice() == Choice::Fifo { Abi::Fifo } else { Abi::TwoLevel };
+        for held in boot::held(self.domain == DomId(0), vcpus, abi) {
+            self.hold(machine, held)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a port for the kernel itself.
+    fn hold(&self, machine: &Machine, held: Held) -> Result<(), Errno> {
+        let port = self.hypercall(machine, |xen| held.open(xen))?;
+        self.cover(machine, port)?;
+        self.guest.bind(port, held.vcpu());
+        if let Some(priority) = held.priority() {
+            // Two-level has none: ENOSYS.
+            let _ = self.hypercall(machine, |xen| xen.set_priority(port, priority));
+        }
+        self.users.write().entry(port).or_default().push(User::Kernel);
+        if held == Held::Offer && self.domain == DomId(0) {
+            let _ = self.store_port.set(port);
+        }
+        self.unmask(machine, port);
+        Ok(())
     }
 
     /// Whose kernel this is.
@@ -102,7 +138,7 @@ impl Kernel {
 
     /// The port that the kernel keeps for the store daemon.
     pub fn store_port(&self) -> Option<Port> {
-        self.store_port
+        self.store_port.get().copied()
     }
 
     /// How many port numbers the kernel can handle.
@@ -110,13 +146,22 @@ impl Kernel {
         self.guest.nr_channels()
     }
 
+    /// The kernel's page at a frame.
+    pub fn page(&self, gfn: Gfn) -> Option<SharedPage> {
+        self.pages.at(gfn)
+    }
+
     /// Makes a hypercall, which fails with ESRCH once the domain has ended.
-    pub fn hypercall<T>(&self, call: impl FnOnce() -> Result<T, OpError>) -> Result<T, Errno> {
+    pub fn hypercall<T>(
+        &self,
+        machine: &Machine,
+        call: impl FnOnce(&Xen<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         let running = self.running.read();
         if !*running {
             return Err(Errno::ESRCH);
         }
-        call().map_err(|error| error.errno())
+        call(&InProcess::new(&machine.engine, self.domain, VcpuId(0)))
     }
 
     /// The domain ends: no hypercall of its kernel is under way any more, and none comes.
@@ -126,16 +171,40 @@ impl Kernel {
 
     /// Lets a port's events in.
     pub fn unmask(&self, machine: &Machine, port: Port) {
-        // The hypercall, as from another vCPU than the port's: this thread is none. A static binding may name a port that does
-        // not exist; nothing comes from it.
-        let _ = self.hypercall(|| machine.engine.unmask(self.domain, port));
+        // Always the hypercall, as from another vCPU than the port's: this thread is none, and an event may be handled, and the
+        // port masked, at the same time. A static binding may name a port that does not exist; nothing comes from it.
+        let _ = self.hypercall(machine, |xen| xen.unmask(port));
+    }
+
+    /// Makes a port usable: with FIFO the array may have to grow.
+    ///
+    /// # Errors
+    /// ENOMEM if there is no memory, or the ABI has no such port, which is how Linux puts it; ESRCH if the domain has ended.
+    fn cover(&self, machine: &Machine, port: Port) -> Result<(), Errno> {
+        if port.0 < self.usable_ports() {
+            return Ok(());
+        }
+        let _growing = self.growing.lock();
+        let covered = self.hypercall(machine, |xen| self.guest.cover(port, xen));
+        covered.map_err(|error| if error == Errno::ENOSPC { Errno::ENOMEM } else { error })
     }
 
     /// Gives a port to a file and lets its events in.
-    pub fn install(&self, machine: &Machine, port: Port, file: Arc<File>, binding: Arc<Binding>) {
-        self.guest.bind_to_vcpu(port, VcpuId(0));
+    ///
+    /// # Errors
+    /// ENOMEM if there is no room for the port, ESRCH if the domain has ended.
+    pub fn install(
+        &self,
+        machine: &Machine,
+        port: Port,
+        file: Arc<File>,
+        binding: Arc<Binding>,
+    ) -> Result<(), Errno> {
+        self.cover(machine, port)?;
+        self.guest.bind(port, VcpuId(0));
         self.users.write().entry(port).or_default().push(User::File(file, binding));
         self.unmask(machine, port);
+        Ok(())
     }
 
     /// Takes a port away from a file and waits for its handler.
@@ -164,7 +233,7 @@ impl Kernel {
         }
         let mut seen = 1;
         loop {
-            self.guest.upcall(vcpu, |port| self.event(port));
+            self.take_events(vcpu);
             let before = upcall.calls.fetch_sub(seen, Ordering::AcqRel);
             if before == seen {
                 return;
@@ -173,15 +242,22 @@ impl Kernel {
         }
     }
 
-    /// A port has an event.
-    fn event(&self, port: Port) {
+    /// Takes a vCPU's events. What has been taken must not find another user than it was sent to.
+    fn take_events(&self, vcpu: VcpuId) {
         let users = self.users.read();
-        let Some(users) = users.get(&port) else { return };
+        self.guest.upcall(vcpu, |port| {
+            if let Some(users) = users.get(&port) {
+                self.event(port, users);
+            }
+        });
+    }
+
+    /// A port has an event.
+    fn event(&self, port: Port, users: &[User]) {
         if users.iter().any(|user| matches!(user, User::File(..))) {
-            // It stays masked until the program writes the port.
+            // It stays masked until the program writes the port. An event that came since this one was taken is found masked.
             self.guest.mask(port);
         }
-        self.guest.clear_pending(port);
         for user in users {
             user.event(port);
         }
@@ -203,13 +279,4 @@ impl User {
             },
         }
     }
-}
-
-fn kernel_virqs(is_dom0: bool, vcpus: u32) -> impl Iterator<Item = (Virq, VcpuId)> {
-    let (first, rest): (&[Virq], &[Virq]) =
-        if is_dom0 { (&DOM0_VIRQS, &DOM0_VCPU_VIRQS) } else { (&GUEST_VIRQS, &GUEST_VIRQS) };
-    (0..vcpus).flat_map(move |vcpu| {
-        let virqs = if vcpu == 0 { first } else { rest };
-        virqs.iter().map(move |&virq| (virq, VcpuId(vcpu)))
-    })
 }

@@ -7,9 +7,9 @@
 //!
 //! use evtchn_abi::ioctl::Ioctl;
 //! use evtchn_abi::Port;
-//! use evtchn_host::{Host, Levels, Readable};
+//! use evtchn_host::{Abi, Host, Levels, Readable};
 //!
-//! let host = Host::new(Levels::default());
+//! let host = Host::new(Levels::default(), Abi::default());
 //! let server = host.join(1, 1).unwrap(); // domain 1 with one vCPU boots
 //! let client = host.join(2, 1).unwrap();
 //!
@@ -36,9 +36,12 @@
 //!
 //! # What a domain is here
 //!
-//! A domain boots as a Linux guest does: its kernel masks every port, binds the virtual interrupts that Linux binds (in domain 0 the
-//! timer, debug, console, processor and machine-check ones, elsewhere the timer), and in domain 0 keeps one unbound port
-//! for the store daemon. It is there while somebody has joined it. Domain 0 is privileged; all others are ordinary guests with ports up to 1023.
+//! A domain boots as a Linux guest does: its kernel masks every port, tells Xen where its events go, with the FIFO [`Abi`] or with
+//! two-level, and opens the ports that Linux opens for itself: virtual interrupts, calls between vCPUs, in domain 0 the
+//! interrupts of devices and a port for the store daemon, elsewhere a port each for the store and the console. Nothing
+//! comes from most of them, but they make a program's first port the number that it is on Xen. A domain is there while
+//! somebody has joined it. Domain 0 is privileged, and has as many ports as the ABI; all others are ordinary guests with
+//! ports up to 1023.
 //!
 //! # Threads
 //!
@@ -46,12 +49,16 @@
 //! vCPU takes its events on another thread just then, that thread takes the new one too. So no event waits for anything, and an idle host does nothing.
 #![forbid(unsafe_code)]
 
+mod abi;
+mod boot;
 mod file;
 mod host;
 mod kernel;
 mod machine;
+mod pages;
 mod version;
 
+pub use abi::Abi;
 pub use evtchn_device::node::OpenFlags;
 pub use evtchn_device::transfer::MAX_BYTES;
 pub use evtchn_device::{Fault as UserFault, Level as LinuxLevel, UserArgument, ports_in, whole_bytes};

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use evtchn_abi::{DomId, VcpuId};
+use evtchn_abi::{DomId, Gfn, VcpuId};
 use evtchn_engine::{Engine, Hooks, Upcall};
-use evtchn_sync::HeapPage;
 use parking_lot::RwLock;
 
 use crate::kernel::Kernel;
+use crate::pages::SharedPage;
 
 /// The engine as the host uses it.
 pub type HostEngine = Engine<Upcalls>;
@@ -29,7 +29,7 @@ pub struct Upcalls {
 }
 
 impl Hooks for Upcalls {
-    type Page = Arc<HeapPage>;
+    type Page = SharedPage;
 
     fn deliver(&self, domain: DomId, vcpu: VcpuId, _: Upcall) {
         if let Some(kernel) = self.kernel(domain) {
@@ -39,6 +39,11 @@ impl Hooks for Upcalls {
 
     fn wake_poller(&self, _: DomId, _: VcpuId) {
         // Nobody polls: the host offers no SCHEDOP_poll.
+    }
+
+    /// A program may name a frame of its kernel's, too, through `/dev/xen/privcmd`, as on Xen.
+    fn pin(&self, domain: DomId, gfn: Gfn) -> Option<SharedPage> {
+        self.kernel(domain)?.page(gfn)
     }
 }
 

@@ -2,13 +2,14 @@
 //! Runs unmodified programs with `/dev/xen/evtchn`, without Xen and without root, by seccomp user notification.
 //!
 //! ```no_run
-//! use evtchn_launch::{Config, Levels, Program};
+//! use evtchn_launch::{Abi, Config, Levels, Program};
 //!
 //! let program = Program { domain: 1, argv: vec!["./server".into()], virqs: vec![] };
 //! let config = Config {
 //!     programs: vec![program],
 //!     vcpus: 1,
 //!     levels: Levels::default(),
+//!     abi: Abi::default(),
 //!     give_up_streams: true,
 //! };
 //! evtchn_launch::run(&config)?.mirror() // ends as the program ended
@@ -58,7 +59,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use evtchn_abi::Virq;
-pub use evtchn_host::{Levels, LinuxLevel, XenLevel};
+pub use evtchn_host::{Abi, Levels, LinuxLevel, XenLevel};
 
 pub use error::LaunchError;
 pub use front::{Ending, run};
@@ -72,6 +73,8 @@ pub struct Config {
     pub vcpus: u32,
     /// Which releases to answer like.
     pub levels: Levels,
+    /// Which ABI the domains' kernels use.
+    pub abi: Abi,
     /// Whether the calling process gives up its standard input and output, and whatever else it has inherited, to the programs. Then who
     /// is at the other end sees them closed when the programs have closed them. Standard error stays.
     pub give_up_streams: bool,

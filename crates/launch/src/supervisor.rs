@@ -45,7 +45,7 @@ pub fn run(
     let range = limits::descriptor_range();
     let program = filter::program(&range);
     let descriptors = limits::raise_descriptors();
-    let host = Host::new(config.levels);
+    let host = Host::new(config.levels, config.abi);
     let mut domains = Vec::new();
     for wanted in &config.programs {
         domains.push(host.join(wanted.domain, config.vcpus)?);

@@ -18,6 +18,8 @@ pub use shuttle::sync::atomic::{
 };
 
 /// Declares functions that are `const` where atomics can be made in a constant: loom's cannot.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! const_fn {
     ($($(#[$attr:meta])* $vis:vis const fn $name:ident($($args:tt)*) -> $ret:ty $body:block)*) => {$(
         #[cfg(not(loom))]
@@ -29,4 +31,22 @@ macro_rules! const_fn {
     )*};
 }
 
-pub(crate) use const_fn;
+/// An array of atomics, which are no constants in loom.
+#[cfg(not(loom))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! array_of {
+    ($element:expr) => {
+        [const { $element }; _]
+    };
+}
+
+/// An array of atomics, which are no constants in loom.
+#[cfg(loom)]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! array_of {
+    ($element:expr) => {
+        core::array::from_fn(|_| $element)
+    };
+}

@@ -4,8 +4,9 @@
 // UNSAFETY: a lock hands out references into its cell.
 #![allow(unsafe_code)]
 
+use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::atomic::{AtomicU32, const_fn};
+use crate::const_fn;
 use crate::relax::wait_until;
 use crate::witness::Witness;
 use core::cell::UnsafeCell;
@@ -61,6 +62,16 @@ impl<T> Mutex<T> {
         wait_until(|| self.serving.load(Acquire) == ticket);
         self.witness.write();
         MutexGuard(self)
+    }
+
+    /// Locks, unless somebody holds the lock or waits for it.
+    #[inline]
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        // Acquire pairs with the release in `drop`, as in `lock`. That nobody else has a ticket says the exchange.
+        let ticket = self.serving.load(Acquire);
+        self.tickets.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed).ok()?;
+        self.witness.write();
+        Some(MutexGuard(self))
     }
 }
 
@@ -130,6 +141,16 @@ mod tests {
             }
         });
         assert_eq!(*lock.lock(), (8_000, 8_000));
+    }
+
+    #[test]
+    fn trying_fails_while_somebody_holds_the_lock() {
+        let lock = Mutex::new(5);
+        let guard = lock.try_lock();
+        assert!(guard.is_some() && lock.try_lock().is_none());
+        drop(guard);
+        assert_eq!(*lock.try_lock().unwrap(), 5);
+        assert_eq!(*lock.lock(), 5);
     }
 
     #[test]

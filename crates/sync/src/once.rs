@@ -8,8 +8,9 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
 
+use crate::atomic::AtomicU8;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::atomic::{AtomicU8, const_fn};
+use crate::const_fn;
 use crate::witness::Witness;
 
 const EMPTY: u8 = 0;

@@ -9,8 +9,9 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
 
+use crate::atomic::AtomicPtr;
 use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use crate::atomic::{AtomicPtr, const_fn};
+use crate::const_fn;
 
 /// A box that is set once and then read without a lock: [`Once`](crate::Once) for large values, in one word.
 ///

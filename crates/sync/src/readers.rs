@@ -32,7 +32,8 @@
 use core::marker::PhantomData;
 
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::atomic::{AtomicU64, AtomicUsize, const_fn, fence};
+use crate::atomic::{AtomicU64, AtomicUsize, fence};
+use crate::const_fn;
 use crate::fence::fence_after_rmw;
 use crate::relax::{relax, wait_briefly, wait_until};
 

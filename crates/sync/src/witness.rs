@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Shows a model checker who uses what a lock or a cell guards.
 
-use crate::atomic::const_fn;
+use crate::const_fn;
 
 /// Nothing at all; in loom a cell, so that two uses of which neither comes before the other are found out.
 pub(crate) struct Witness {

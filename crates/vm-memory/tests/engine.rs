@@ -8,47 +8,30 @@ mod common;
 use std::sync::atomic::Ordering::SeqCst;
 
 use common::{
-    ARGUMENT, DirtyPage, GUEST, Guest, PAGE, SENDER, SHARED_INFO, V0, Vmm, connect, engine, take_dirty,
+    ARGUMENT, CONTROL, GUEST, Guest, PAGE, Pages, SENDER, SHARED_INFO, V0, Vmm, array, connect, engine, fifo,
+    pages, take_dirty, two_level_pages,
 };
-use evtchn_abi::{DomId, Errno, Gfn, Layout, Op, Port, Priority, VcpuId};
+use evtchn_abi::{DomId, Errno, Gfn, Op, Port, Priority, VcpuId};
 use evtchn_engine::{Engine, Hooks, Outcome};
-use evtchn_guest::{Fifo, FifoVcpu, Hypercall, SelfNotify, TwoLevel, Vcpu};
+use evtchn_guest::{Abi, Hypercall, TwoLevel, TwoLevelVcpu};
 use evtchn_vm_memory::Arguments;
-
-const CONTROL: Gfn = Gfn(4);
-
-fn array(page: usize) -> Gfn {
-    Gfn(5 + page as u64)
-}
-
-fn page(engine: &Engine<Vmm>, gfn: Gfn) -> DirtyPage {
-    engine.hooks().pin(GUEST, gfn).unwrap()
-}
 
 /// The frames of the guest that were marked since the last time.
 fn dirty(engine: &Engine<Vmm>) -> Vec<u64> {
     take_dirty(&engine.hooks().memory(GUEST))
 }
 
-type FifoGuest = Fifo<DirtyPage, [FifoVcpu<DirtyPage>; 1], [DirtyPage; 2]>;
-
-/// The guest with the FIFO ABI and two pages of the array.
-fn fifo(engine: &Engine<Vmm>) -> FifoGuest {
-    let vcpu = FifoVcpu::new(page(engine, CONTROL), 128);
-    let array_pages = [page(engine, array(0)), page(engine, array(1))];
-    let guest = Fifo::new(page(engine, SHARED_INFO), &Layout::X86_64, [vcpu], array_pages);
-    let xen = Guest(engine, GUEST);
-    guest.init_vcpu(V0, CONTROL, &xen).unwrap();
-    guest.cover(Port(2047), array, &xen).unwrap();
-    guest
+/// The guest with the two-level ABI on one vCPU.
+fn two_level(engine: &Engine<Vmm>) -> TwoLevel<Pages, [TwoLevelVcpu; 1]> {
+    TwoLevel::new(pages(engine, 0), [TwoLevelVcpu::new()])
 }
 
 #[test]
 fn a_two_level_event_reaches_the_guest() {
     let engine = engine();
-    let guest = TwoLevel::new(page(&engine, SHARED_INFO), &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
+    let guest = two_level(&engine);
     let (near, far) = connect(&engine);
-    guest.bind_to_vcpu(far, V0);
+    guest.bind(far, V0);
     let before = engine.hooks().upcalls.load(SeqCst);
     Guest(&engine, SENDER).send(near).unwrap();
     assert_eq!(engine.hooks().upcalls.load(SeqCst), before + 1);
@@ -88,7 +71,7 @@ fn an_argument_in_guest_memory_marks_its_page_only_if_there_is_a_result() {
 #[test]
 fn fifo_events_reach_the_guest_by_priority() {
     let engine = engine();
-    let guest = fifo(&engine);
+    let guest = fifo(&engine, 2);
     let xen = Guest(&engine, GUEST);
     let channels: Vec<(Port, Port)> = (0..3).map(|_| connect(&engine)).collect();
     for (&(_, far), priority) in channels.iter().zip([9, 0, 4]) {
@@ -104,7 +87,7 @@ fn fifo_events_reach_the_guest_by_priority() {
 #[test]
 fn a_fifo_event_marks_its_word_the_control_block_and_shared_info() {
     let engine = engine();
-    let guest = fifo(&engine);
+    let guest = fifo(&engine, 2);
     let xen = Guest(&engine, GUEST);
     let channels: Vec<(Port, Port)> = (0..1030).map(|_| connect(&engine)).collect();
     let low = channels[0];
@@ -137,7 +120,7 @@ fn a_fifo_event_marks_its_word_the_control_block_and_shared_info() {
 #[test]
 fn a_masked_fifo_event_marks_its_word_only() {
     let engine = engine();
-    let _guest = fifo(&engine);
+    let _guest = fifo(&engine, 2);
     let (near, _) = connect(&engine);
     dirty(&engine);
     engine.send(SENDER, near).unwrap();
@@ -179,8 +162,7 @@ fn a_guest_that_uses_one_page_for_everything_harms_itself_only() {
     // The other domain's own channel works as ever.
     engine.send(SENDER, ipi).unwrap();
     let shared = engine.hooks().pin(SENDER, SHARED_INFO).unwrap();
-    let reader = TwoLevel::new(shared, &Layout::X86_64, SelfNotify::Local, [Vcpu::new(), Vcpu::new()]);
-    assert!(reader.is_pending(ipi));
+    assert!(TwoLevel::new(two_level_pages(shared), []).is_pending(ipi));
     xen.reset(DomId::SELF).unwrap();
     engine.validate().unwrap();
 }

@@ -5,21 +5,20 @@
 
 mod common;
 
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use common::{DirtyPage, GUEST, Guest, PAGE, SENDER, SHARED_INFO, V0, Vmm, connect, engine, memory};
-use evtchn_abi::{DomId, Gfn, Layout, Port};
+use common::{
+    CONTROL, DirtyPage, FifoGuest, GUEST, Guest, PAGE, SENDER, SHARED_INFO, V0, Vmm, array, connect, engine,
+    fifo, memory,
+};
+use evtchn_abi::{DomId, Port};
 use evtchn_engine::{Engine, Hooks};
-use evtchn_guest::{Fifo, FifoVcpu, Hypercall};
+use evtchn_guest::{Abi, Hypercall};
 use evtchn_sync::Page;
 use vm_memory::bitmap::AtomicBitmap;
 use vm_memory::{GuestAddress, GuestMemoryBackend, MmapRegion};
-
-const CONTROL: Gfn = Gfn(4);
-const ARRAY: Gfn = Gfn(5);
 
 /// Runs `work` while a thread sends on `port` all the time; how often it sent.
 fn while_sending(engine: &Engine<Vmm>, port: Port, work: impl FnOnce()) -> u64 {
@@ -94,27 +93,10 @@ fn a_guest_without_shared_info_loses_its_events_and_gets_the_next_ones() {
     });
 }
 
-type FifoGuest = Fifo<DirtyPage, [FifoVcpu<DirtyPage>; 1], [DirtyPage; 1]>;
-
-/// A guest whose FIFO pages are in the memory that it has now.
-fn fifo(engine: &Engine<Vmm>) -> FifoGuest {
-    let page = |gfn| engine.hooks().pin(GUEST, gfn).unwrap();
-    let vcpu = FifoVcpu::new(page(CONTROL), 0);
-    let guest = Fifo::new(page(SHARED_INFO), &Layout::X86_64, [vcpu], [page(ARRAY)]);
-    let xen = Guest(engine, GUEST);
-    guest.init_vcpu(V0, CONTROL, &xen).unwrap();
-    guest.add_page(ARRAY, &xen).unwrap();
-    guest
-}
-
 /// Handles one event, if there is any: a whole upcall might not end while somebody sends.
 fn one_event(guest: &FifoGuest) -> Option<Port> {
-    let mut event = None;
-    guest.upcall_while(V0, |port| {
-        event = Some(port);
-        ControlFlow::Break(())
-    });
-    event
+    let mut event = [Port(0)];
+    (guest.take_pending(V0, &mut event) == 1).then_some(event[0])
 }
 
 #[test]
@@ -122,7 +104,7 @@ fn fifo_pages_stay_where_they_were_until_the_guest_resets() {
     let engine = engine();
     for _ in 0..50 {
         let (near, far) = connect(&engine);
-        let guest = fifo(&engine);
+        let guest = fifo(&engine, 1);
         guest.unmask(far, &Guest(&engine, GUEST)).unwrap();
         let old = mapping(&engine);
         while_sending(&engine, near, || {
@@ -146,7 +128,7 @@ fn fifo_pages_stay_where_they_were_until_the_guest_resets() {
 fn a_destroyed_guest_leaves_no_page_behind() {
     let engine = engine();
     let (near, far) = connect(&engine);
-    let guest = fifo(&engine);
+    let guest = fifo(&engine, 1);
     guest.unmask(far, &Guest(&engine, GUEST)).unwrap();
     engine.send(SENDER, near).unwrap();
     let old = mapping(&engine);
@@ -172,7 +154,7 @@ fn hypercalls_race_with_the_exchange_of_the_map() {
         let xen = Guest(&engine, GUEST);
         for _ in 0..500 {
             xen.init_control(V0, CONTROL, 8).unwrap();
-            xen.expand_array(ARRAY).unwrap();
+            xen.expand_array(array(0)).unwrap();
             xen.reset(DomId::SELF).unwrap();
         }
         stop.store(true, SeqCst);

@@ -14,7 +14,7 @@ use std::sync::{
 use anyhow::{Context, Result};
 use evtchn_abi::{DomId, Gfn, Layout, Port, VcpuId};
 use evtchn_engine::Engine;
-use evtchn_guest::{Fifo, FifoVcpu, InProcess};
+use evtchn_guest::{Abi, Fifo, FifoVcpu, Frame, Frames, InProcess};
 use evtchn_sync::{HeapPage, Page};
 
 use crate::board::Board;
@@ -26,15 +26,15 @@ const MASK: usize = 2560;
 /// Ports of the two-level ABI with 64-bit words.
 const TWO_LEVEL_PORTS: u32 = 4096;
 /// Where a kernel with FIFO has its pages.
-const FIRST_CONTROL_GFN: u64 = 0x1000;
+const CONTROL_GFN: u64 = 0x1000;
 const ARRAY_GFN: u64 = 0x2000;
 
-type FifoPages = Fifo<Arc<HeapPage>, Box<[FifoVcpu<Arc<HeapPage>>]>, [Arc<HeapPage>; 1]>;
+type FifoGuest = Fifo<Frames<Arc<HeapPage>, Vec<Frame<Arc<HeapPage>>>>, Box<[FifoVcpu]>>;
 
 /// A kernel, by its ABI.
 pub(crate) enum Kernel {
     TwoLevel(Arc<HeapPage>),
-    Fifo { pages: FifoPages, vcpus: u32 },
+    Fifo { guest: FifoGuest, vcpus: u32 },
 }
 
 impl Kernel {
@@ -45,33 +45,37 @@ impl Kernel {
 
     /// A kernel that changes `domain` to the FIFO ABI: a control block for each vCPU, and one page of masked words.
     pub fn fifo(engine: &Engine<Board>, domain: DomId, vcpus: u32, shared: Arc<HeapPage>) -> Result<Self> {
-        let page = |gfn| {
-            let page = Arc::new(HeapPage::new());
-            engine.hooks().share(domain, gfn, &page);
-            page
+        let frame = |gfn| {
+            let (page, gfn) = (Arc::new(HeapPage::new()), Gfn(gfn));
+            engine.hooks().share(domain, gfn.0, &page);
+            Frame { page, gfn }
         };
-        let blocks = (0..vcpus).map(|vcpu| FifoVcpu::new(page(FIRST_CONTROL_GFN + u64::from(vcpu)), 0));
-        let pages = Fifo::new(shared, &Layout::X86_64, blocks.collect(), [page(ARRAY_GFN)]);
+        let memory = Frames {
+            control_blocks: (CONTROL_GFN..).take(vcpus.div_ceil(32) as usize).map(frame).collect(),
+            event_array: vec![frame(ARRAY_GFN)],
+            ..Frames::two_level(shared, &Layout::X86_64)
+        };
+        let guest = Fifo::new(memory, (0..vcpus).map(|_| FifoVcpu::new()).collect());
         let xen = InProcess::new(engine, domain, VcpuId(0));
         for vcpu in 0..vcpus {
-            let given = pages.init_vcpu(VcpuId(vcpu), Gfn(FIRST_CONTROL_GFN + u64::from(vcpu)), &xen);
-            given.with_context(|| format!("the control block of vCPU {vcpu}"))?;
+            let online = guest.online(VcpuId(vcpu), &xen);
+            online.with_context(|| format!("the control block of vCPU {vcpu}"))?;
         }
-        pages.add_page(Gfn(ARRAY_GFN), &xen).context("the array's page")?;
-        Ok(Self::Fifo { pages, vcpus })
+        guest.cover(Port(1), &xen).context("the array's page")?;
+        Ok(Self::Fifo { guest, vcpus })
     }
 
     pub fn is_pending(&self, port: u32) -> bool {
         match self {
             Self::TwoLevel(page) => is_set(page, PENDING, port),
-            Self::Fifo { pages, .. } => pages.is_pending(Port(port)),
+            Self::Fifo { guest, .. } => guest.is_pending(Port(port)),
         }
     }
 
     pub fn is_masked(&self, port: u32) -> bool {
         match self {
             Self::TwoLevel(page) => is_set(page, MASK, port),
-            Self::Fifo { pages, .. } => pages.is_masked(Port(port)),
+            Self::Fifo { guest, .. } => guest.is_masked(Port(port)),
         }
     }
 
@@ -79,7 +83,7 @@ impl Kernel {
     pub fn take_event(&self, port: u32) {
         match self {
             Self::TwoLevel(page) => put(page, PENDING, port, false),
-            Self::Fifo { pages, .. } => drop(pages.clear_pending(Port(port))),
+            Self::Fifo { guest, .. } => drop(guest.clear_pending(Port(port))),
         }
     }
 
@@ -87,9 +91,9 @@ impl Kernel {
     pub fn set_masked(&self, port: u32, masked: bool, engine: &Engine<Board>, domain: DomId) -> Result<()> {
         match self {
             Self::TwoLevel(page) => put(page, MASK, port, masked),
-            Self::Fifo { pages, .. } if masked => drop(pages.mask(Port(port))),
-            Self::Fifo { pages, .. } => {
-                pages.unmask(Port(port), &InProcess::new(engine, domain, VcpuId(0)))?
+            Self::Fifo { guest, .. } if masked => drop(guest.mask(Port(port))),
+            Self::Fifo { guest, .. } => {
+                guest.unmask(Port(port), &InProcess::new(engine, domain, VcpuId(0)))?
             }
         }
         Ok(())
@@ -97,8 +101,13 @@ impl Kernel {
 
     /// Does what the kernel does in its upcalls.
     pub fn run(&self) {
-        if let Self::Fifo { pages, vcpus } = self {
-            (0..*vcpus).for_each(|vcpu| pages.drain(VcpuId(vcpu), |_| {}));
+        if let Self::Fifo { guest, vcpus } = self {
+            for vcpu in (0..*vcpus).map(VcpuId) {
+                // Off the queue, and pending as before.
+                guest.offline(vcpu, |port| {
+                    guest.set_pending(port);
+                });
+            }
         }
     }
 }

@@ -73,6 +73,7 @@ impl Tools {
         command.arg("run").args(["--vcpus", &xen.meta.vcpus.to_string()]);
         command
             .args(["--linux", driver_level(&xen.meta.linux)])
+            .args(["--abi", kernels_abi(&xen.meta.abi)])
             .args(["--domain", &xen.meta.domid.to_string()])
             .args(["--", "sh", "-c", WITHOUT_LOCKED_MEMORY, "sh"])
             .arg(&self.recorder);
@@ -88,6 +89,11 @@ impl Tools {
 /// The level of the driver that a recording's kernel had: BIND_STATIC came between the two.
 fn driver_level(linux: &str) -> &'static str {
     if linux.starts_with("6.1.") { "6.1" } else { "7.2" }
+}
+
+/// The ABI of a recording's kernel, as `evtchn run` calls it.
+fn kernels_abi(abi: &str) -> &'static str {
+    if abi == "2l" { "two-level" } else { "fifo" }
 }
 
 /// The recorder's arguments that make a recording like `xen`, if the seed is its own.

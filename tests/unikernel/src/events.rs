@@ -4,8 +4,8 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
-use evtchn_abi::{Errno, Layout, Port, VcpuId};
-use evtchn_guest::{Fifo, FifoVcpu, Hypercall, TwoLevel, Vcpu};
+use evtchn_abi::{Errno, Gfn, Layout, Port, VcpuId};
+use evtchn_guest::{Abi, Fifo, FifoVcpu, Frame, Hypercall, Memory, Place, TwoLevel, TwoLevelVcpu};
 use evtchn_sync::HeapPage;
 
 use crate::clock;
@@ -20,27 +20,69 @@ const PORTS: usize = 64;
 static CONTROL: HeapPage = HeapPage::new();
 static ARRAY: HeapPage = HeapPage::new();
 
-/// Either ABI.
-#[allow(clippy::large_enum_variant)] // there is one
-enum Abi {
-    TwoLevel(TwoLevel<&'static HeapPage, [Vcpu; 1]>),
-    Fifo(Fifo<&'static HeapPage, [FifoVcpu<&'static HeapPage>; 1], [&'static HeapPage; 1]>),
+/// The pages that the program shares with Xen.
+struct Pages {
+    control: Gfn,
+    array: Gfn,
 }
 
-struct Global(UnsafeCell<Option<Abi>>);
+impl Pages {
+    fn of(machine: &Machine) -> Self {
+        Self { control: machine.gfn(&CONTROL), array: machine.gfn(&ARRAY) }
+    }
+}
+
+impl Memory for Pages {
+    type Page = HeapPage;
+
+    fn layout(&self) -> &'static Layout {
+        &Layout::X86_64
+    }
+
+    fn shared_info(&self) -> &HeapPage {
+        &SHARED_INFO
+    }
+
+    fn control_block(&self, vcpu: VcpuId) -> Option<Place<'_, HeapPage>> {
+        (vcpu == V0).then_some(Place { page: &CONTROL, gfn: self.control, offset: 0 })
+    }
+
+    fn array_page(&self, index: usize) -> Option<Frame<&HeapPage>> {
+        (index == 0).then_some(Frame { page: &ARRAY, gfn: self.array })
+    }
+}
+
+/// Either ABI. Not `evtchn_guest::Auto`, which stays with what it has found: this program tries both.
+#[allow(clippy::large_enum_variant)] // there is one
+enum Either {
+    TwoLevel(TwoLevel<Pages, [TwoLevelVcpu; 1]>),
+    Fifo(Fifo<Pages, [FifoVcpu; 1]>),
+}
+
+/// Calls the same of whichever it is.
+macro_rules! either {
+    ($guest:ident => $call:expr) => {
+        match $guest {
+            Either::TwoLevel($guest) => $call,
+            Either::Fifo($guest) => $call,
+        }
+    };
+}
+
+struct Global(UnsafeCell<Option<Either>>);
 
 // SAFETY: written by the only vCPU, while upcalls are kept out.
 unsafe impl Sync for Global {}
 
 static ABI: Global = Global(UnsafeCell::new(None));
 
-fn abi() -> Option<&'static Abi> {
+fn abi() -> Option<&'static Either> {
     // SAFETY: only replaced by `switch`, while nobody has a reference.
     unsafe { (*ABI.0.get()).as_ref() }
 }
 
 /// Called with upcalls kept out.
-fn switch(abi: Abi) {
+fn switch(abi: Either) {
     // SAFETY: upcalls are kept out, and nobody else keeps a reference over this.
     unsafe { *ABI.0.get() = Some(abi) };
 }
@@ -56,10 +98,8 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 #[unsafe(no_mangle)]
 extern "C" fn on_upcall() {
     UPCALLS.fetch_add(1, SeqCst);
-    match abi() {
-        Some(Abi::TwoLevel(guest)) => drop(guest.upcall(V0, note)),
-        Some(Abi::Fifo(guest)) => drop(guest.upcall(V0, note)),
-        None => {}
+    if let Some(guest) = abi() {
+        either!(guest => guest.upcall(V0, note));
     }
 }
 
@@ -96,57 +136,52 @@ pub fn latest<const N: usize>() -> [Port; N] {
 }
 
 /// Begins with the two-level ABI, all ports masked.
-pub fn begin_two_level(machine: &Machine) {
-    let guest = TwoLevel::new(&SHARED_INFO, &Layout::X86_64, machine.self_notify(), [Vcpu::new()]);
-    guest.mask_all();
-    switch(Abi::TwoLevel(guest));
+pub fn begin_two_level(machine: &Machine) -> Result<(), Errno> {
+    let guest = TwoLevel::new(Pages::of(machine), [TwoLevelVcpu::new()]);
+    guest.start();
+    guest.online(V0, &machine.xen)?;
+    switch(Either::TwoLevel(guest));
+    Ok(())
 }
 
 /// Changes to the FIFO ABI.
 pub fn begin_fifo(machine: &Machine) -> Result<(), Errno> {
-    let guest = Fifo::new(&SHARED_INFO, &Layout::X86_64, [FifoVcpu::new(&CONTROL, 0)], [&ARRAY]);
-    guest.init_vcpu(V0, machine.gfn(&CONTROL), &machine.xen)?;
-    guest.cover(Port(PORTS as u32 - 1), |_| machine.gfn(&ARRAY), &machine.xen)?;
-    switch(Abi::Fifo(guest));
+    let guest = Fifo::new(Pages::of(machine), [FifoVcpu::new()]);
+    guest.online(V0, &machine.xen)?;
+    guest.cover(Port(PORTS as u32 - 1), &machine.xen)?;
+    switch(Either::Fifo(guest));
     Ok(())
 }
 
 /// Begins to listen to a port: what is pending is forgotten.
 pub fn listen(machine: &Machine, port: Port) -> Result<(), Errno> {
-    match abi() {
-        Some(Abi::TwoLevel(guest)) => {
-            guest.bind_to_vcpu(port, V0);
-            guest.clear_pending(port);
-        }
-        Some(Abi::Fifo(guest)) => drop(guest.clear_pending(port)),
-        None => {}
+    if let Some(guest) = abi() {
+        either!(guest => guest.bind(port, V0));
+        either!(guest => guest.clear_pending(port));
     }
     unmask(machine, port)
 }
 
 /// Masks a port.
 pub fn mask(port: Port) {
-    match abi() {
-        Some(Abi::TwoLevel(guest)) => drop(guest.mask(port)),
-        Some(Abi::Fifo(guest)) => drop(guest.mask(port)),
-        None => {}
+    if let Some(guest) = abi() {
+        either!(guest => guest.mask(port));
     }
 }
 
-/// Unmasks a port. Where the guest is to announce an event itself, Xen is asked for an upcall when they are let in.
+/// Unmasks a port. What the guest announces to itself comes when upcalls are let in.
 pub fn unmask(machine: &Machine, port: Port) -> Result<(), Errno> {
     match abi() {
-        Some(Abi::TwoLevel(guest)) => guest.unmask(port, V0, &machine.xen).map(drop),
-        Some(Abi::Fifo(guest)) => guest.unmask(port, &machine.xen),
+        Some(Either::TwoLevel(guest)) if machine.announces_itself() => {
+            guest.unmask_here(port, V0);
+            Ok(())
+        }
+        Some(guest) => either!(guest => guest.unmask(port, &machine.xen)),
         None => machine.xen.unmask(port),
     }
 }
 
 /// Is an event pending at a port?
 pub fn is_pending(port: Port) -> bool {
-    match abi() {
-        Some(Abi::TwoLevel(guest)) => guest.is_pending(port),
-        Some(Abi::Fifo(guest)) => guest.is_pending(port),
-        None => false,
-    }
+    abi().is_some_and(|guest| either!(guest => guest.is_pending(port)))
 }

@@ -5,7 +5,7 @@ use core::arch::asm;
 use core::sync::atomic::Ordering::SeqCst;
 
 use evtchn_abi::{Gfn, Layout};
-use evtchn_guest::{Hypercall, SelfNotify};
+use evtchn_guest::Hypercall;
 use evtchn_hypercall::Xen;
 use evtchn_sync::{HeapPage, Page};
 
@@ -45,12 +45,9 @@ impl Machine {
         }
     }
 
-    /// How a port with an event is unmasked on the own vCPU.
-    pub fn self_notify(&self) -> SelfNotify {
-        match self.kind {
-            Kind::Pv(_) => SelfNotify::Local,
-            Kind::Pvh => SelfNotify::Hypercall,
-        }
+    /// May the guest announce an event to itself? Only Xen can interrupt one that has interrupts.
+    pub fn announces_itself(&self) -> bool {
+        matches!(self.kind, Kind::Pv(_))
     }
 
     /// A page of the program, as Xen calls it.

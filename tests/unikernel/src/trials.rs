@@ -41,7 +41,7 @@ struct Ports {
 /// Everything, with both ABIs. Panics where something is wrong.
 pub fn all(machine: &Machine) {
     record(machine);
-    events::begin_two_level(machine);
+    events::begin_two_level(machine).expect("the two-level ABI");
     // A PV guest begins with a tick of 10 ms.
     machine.xen.stop_periodic_timer(V0).expect("no ticks");
     let ports = bind(machine).expect("ports");

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use evtchn_launch::{Config, Ending, Levels, Program};
+use evtchn_launch::{Abi, Config, Ending, Levels, Program};
 
 use page::Page;
 use report::Report;
@@ -78,8 +78,13 @@ fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     page.milliseconds.store(u64::from(args.seconds) * 1000, SeqCst);
     let programs = [(RECEIVER, "demo-receiver"), (SENDER, "demo-sender")]
         .map(|(domain, command)| program(domain, command, &page::name(&memory)));
-    let config =
-        Config { programs: programs.into(), vcpus: 1, levels: Levels::default(), give_up_streams: false };
+    let config = Config {
+        programs: programs.into(),
+        vcpus: 1,
+        levels: Levels::default(),
+        abi: Abi::default(),
+        give_up_streams: false,
+    };
     match evtchn_launch::run(&config)? {
         Ending::Exited(0) => {}
         // It has said why.

@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 use evtchn_abi::virq::NR_VIRQS;
 use evtchn_abi::{DomId, Virq};
-use evtchn_launch::{Config, Ending, Levels, LinuxLevel, PeriodicVirq, Program, XenLevel};
+use evtchn_launch::{Abi, Config, Ending, Levels, LinuxLevel, PeriodicVirq, Program, XenLevel};
 
 /// The highest id that a domain can have.
 const LAST_DOMAIN: i64 = DomId::FIRST_RESERVED.0 as i64 - 1;
@@ -49,6 +49,9 @@ pub struct Args {
     /// Answer like the driver of this release of Linux (7.2 has BIND_STATIC).
     #[arg(long, value_enum, default_value = "6.1")]
     linux: Linux,
+    /// How events come to the domains' kernels. A program in domain 0 sees how many ports there are: 131,072, or 4,096.
+    #[arg(long, value_enum, default_value_t)]
+    abi: EventAbi,
     /// How many vCPUs each domain has.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
     vcpus: u32,
@@ -70,7 +73,7 @@ struct ProgramArgs {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=LAST_DOMAIN))]
     domain: u32,
     /// Raise the virtual interrupt N in the program's domain every MS milliseconds. May be given several times. The kernel of every domain
-    /// has 0, that of domain 0 also 1, 2, 9 and 16.
+    /// has 0, and with `--abi two-level` 1; that of domain 0 also has 2, 9 and 16.
     #[arg(long = "virq", value_name = "N@MS", value_parser = periodic_virq)]
     virqs: Vec<PeriodicVirq>,
     /// The program and its arguments.
@@ -83,6 +86,15 @@ enum Xen {
     #[value(name = "4.17")]
     V4_17,
     Current,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum EventAbi {
+    /// As Linux has by default.
+    #[default]
+    Fifo,
+    /// As Linux booted with `xen.fifo_events=0`.
+    TwoLevel,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -105,8 +117,12 @@ pub fn run(args: Args) -> anyhow::Result<Ending> {
             Linux::V7_2 => LinuxLevel::Linux7_2,
         },
     };
+    let abi = match args.abi {
+        EventAbi::Fifo => Abi::Fifo,
+        EventAbi::TwoLevel => Abi::TwoLevel,
+    };
     let config =
-        Config { programs: programs(args.program), vcpus: args.vcpus, levels, give_up_streams: true };
+        Config { programs: programs(args.program), vcpus: args.vcpus, levels, abi, give_up_streams: true };
     evtchn_launch::run(&config).context("run")
 }
 

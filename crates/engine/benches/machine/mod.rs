@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use evtchn_abi::fifo::{LINK_MASK, LINKED, MAX_ARRAY_PAGES, NR_CHANNELS};
 use evtchn_abi::{DomId, Errno, Gfn, Layout, Op, Port, VcpuId};
 use evtchn_engine::{Caller, DomainConfig, Engine, Fault, GuestMemory, Hooks, OpError, Outcome, Upcall};
-use evtchn_guest::{Fifo, FifoVcpu, InProcess, SelfNotify, TwoLevel, Vcpu};
+use evtchn_guest::{Abi as _, Fifo, FifoVcpu, Frame, Frames, InProcess, TwoLevel, TwoLevelVcpu};
 use evtchn_sync::{HeapPage, Page};
 
 /// How many ports a batch sends to.
@@ -247,11 +247,11 @@ pub struct Kernel {
     ports: Ports,
 }
 
-type Frame = Arc<HeapPage>;
+type Pages = Frames<Arc<HeapPage>, Vec<Frame<Arc<HeapPage>>>>;
 
 enum Ports {
-    TwoLevel(Box<TwoLevel<Frame, [Vcpu; 1]>>),
-    Fifo(Fifo<Frame, [FifoVcpu<Frame>; 1], Vec<Frame>>),
+    TwoLevel(Box<TwoLevel<Pages, [TwoLevelVcpu; 1]>>),
+    Fifo(Fifo<Pages, [FifoVcpu; 1]>),
 }
 
 impl Kernel {
@@ -260,18 +260,22 @@ impl Kernel {
         let shared = Arc::clone(&page);
         let ports = match abi {
             Abi::TwoLevel => {
-                let guest = TwoLevel::new(shared, &Layout::X86_64, SelfNotify::Local, [Vcpu::new()]);
-                guest.mask_all();
+                let memory = Frames::two_level(shared, &Layout::X86_64);
+                let guest = TwoLevel::new(memory, [TwoLevelVcpu::new()]);
+                guest.start();
                 Ports::TwoLevel(Box::new(guest))
             }
             Abi::Fifo => {
-                let frame = |gfn| frames.frame(domain, gfn);
-                let array = (0..MAX_ARRAY_PAGES).map(|page| frame(Gfn(page.into()))).collect();
-                let guest = Fifo::new(shared, &Layout::X86_64, [FifoVcpu::new(frame(CONTROL), 0)], array);
+                let frame = |gfn| Frame { page: frames.frame(domain, gfn), gfn };
+                let memory = Frames {
+                    control_blocks: vec![frame(CONTROL)],
+                    event_array: (0..MAX_ARRAY_PAGES).map(|page| frame(Gfn(page.into()))).collect(),
+                    ..Frames::two_level(shared, &Layout::X86_64)
+                };
+                let guest = Fifo::new(memory, [FifoVcpu::new()]);
                 let kernel = InProcess::new(engine, domain, VcpuId(0));
-                guest.init_vcpu(VcpuId(0), CONTROL, &kernel).expect("the frame exists");
-                let last = Port(NR_CHANNELS - 1);
-                guest.cover(last, |page| Gfn(page as u64), &kernel).expect("the frames exist");
+                guest.online(VcpuId(0), &kernel).expect("the frame exists");
+                guest.cover(Port(NR_CHANNELS - 1), &kernel).expect("the frames exist");
                 Ports::Fifo(guest)
             }
         };
@@ -283,8 +287,8 @@ impl Kernel {
         match &self.ports {
             Ports::TwoLevel(guest) => {
                 guest.clear_pending(port);
-                guest.bind_to_vcpu(port, VcpuId(0));
-                guest.unmask(port, VcpuId(0), &Quiet).expect("the port is open");
+                guest.bind(port, VcpuId(0));
+                guest.unmask(port, &Quiet).expect("the port is open");
             }
             Ports::Fifo(guest) => {
                 guest.clear_pending(port);
@@ -293,23 +297,16 @@ impl Kernel {
         }
     }
 
-    /// Takes an upcall; how many events it found.
+    /// Takes an upcall; how many events it found. A call, as an interrupt's entry makes it.
+    #[inline(never)]
     pub fn consume(&self) -> u32 {
         let mut count = 0;
+        // Port 0 never has an event. So the number of each is needed.
+        let handle = |port| count += u32::from(port != Port(0));
         match &self.ports {
-            Ports::TwoLevel(guest) => {
-                guest.upcall(VcpuId(0), |port| {
-                    guest.clear_pending(port);
-                    count += 1;
-                });
-            }
-            Ports::Fifo(guest) => {
-                guest.upcall(VcpuId(0), |port| {
-                    guest.clear_pending(port);
-                    count += 1;
-                });
-            }
-        }
+            Ports::TwoLevel(guest) => guest.upcall(VcpuId(0), handle),
+            Ports::Fifo(guest) => guest.upcall(VcpuId(0), handle),
+        };
         count
     }
 

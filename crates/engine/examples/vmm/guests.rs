@@ -13,7 +13,7 @@ use evtchn_abi::{
     XenVersion,
 };
 use evtchn_engine::GuestMemory;
-use evtchn_guest::{Fifo, FifoVcpu, Hypercall as EventHypercall, SelfNotify, TwoLevel, Vcpu};
+use evtchn_guest::{Abi, Fifo, FifoVcpu, Frame, Frames, Hypercall as EventHypercall, TwoLevel, TwoLevelVcpu};
 use evtchn_sync::{HeapPage, PAGE_SIZE};
 
 use crate::vcpu::Cpu;
@@ -52,8 +52,13 @@ impl Cpu<'_> {
         assert_eq!(self.hypercall(Hypercall::HVM_OP, [HvmOp::SET_PARAM.0.into(), at, 0, 0, 0]), 0);
     }
 
-    fn page(&self, gfn: Gfn) -> Arc<HeapPage> {
-        self.memory().frame(gfn).expect("our guests have 8 frames")
+    fn frame(&self, gfn: Gfn) -> Frame<Arc<HeapPage>> {
+        Frame { page: self.memory().frame(gfn).expect("our guests have 8 frames"), gfn }
+    }
+
+    /// The pages of the two-level ABI.
+    fn pages(&self) -> Pages {
+        Frames::two_level(self.frame(SHARED_INFO).page, &Layout::X86_64)
     }
 
     /// Sleeps until the next upcall.
@@ -83,24 +88,25 @@ pub struct Ports {
     goodbye: Port,
 }
 
-type DiskEvents = Fifo<Arc<HeapPage>, [FifoVcpu<Arc<HeapPage>>; 1], [Arc<HeapPage>; 1]>;
+type Pages = Frames<Arc<HeapPage>, Vec<Frame<Arc<HeapPage>>>>;
+type DiskEvents = Fifo<Pages, [FifoVcpu; 1]>;
 
 /// Answers each request by an event on the channel that it came from, until it is told goodbye.
 pub fn disk(cpu: &Cpu<'_>, to_client: &Sender<Ports>, connected: &Receiver<()>) {
     cpu.want_upcalls();
-    let vcpu = FifoVcpu::new(cpu.page(CONTROL), 0);
-    let fifo = Fifo::new(cpu.page(SHARED_INFO), &Layout::X86_64, [vcpu], [cpu.page(ARRAY)]);
-    fifo.init_vcpu(V0, CONTROL, cpu).expect("the first control block switches to FIFO");
-    fifo.add_page(ARRAY, cpu).expect("there is room for 128 pages");
-    println!("disk:   has the FIFO ABI and {} ports", fifo.nr_channels());
+    let (control_blocks, event_array) = (vec![cpu.frame(CONTROL)], vec![cpu.frame(ARRAY)]);
+    let fifo = Fifo::new(Frames { control_blocks, event_array, ..cpu.pages() }, [FifoVcpu::new()]);
+    fifo.online(V0, cpu).expect("the first control block switches to FIFO");
 
     let open = |priority| {
         let port = cpu.alloc_unbound(DomId::SELF, CLIENT).expect("there are free ports");
         cpu.set_priority(port, priority).expect("the port is open");
+        fifo.cover(port, cpu).expect("the array's one page has 1,024 ports");
         fifo.unmask(port, cpu).expect("the port is open");
         port
     };
     let [bulk, urgent, goodbye] = [Priority(10), Priority::HIGHEST, Priority::LOWEST].map(open);
+    println!("disk:   has the FIFO ABI and {} ports", fifo.nr_channels());
     to_client.send(Ports { bulk, urgent, goodbye }).expect("the client runs");
 
     // The client sends on both channels before we look.
@@ -130,12 +136,12 @@ pub fn disk(cpu: &Cpu<'_>, to_client: &Sender<Ports>, connected: &Receiver<()>) 
 fn switch_off(cpu: &Cpu<'_>, fifo: &DiskEvents) {
     let ports: Vec<Port> = (0..500).map(|_| cpu.bind_ipi(V0).expect("there are free ports")).collect();
     cpu.reset(DomId::SELF).expect("a guest may reset itself");
-    fifo.forget_all();
+    fifo.forget();
     for port in ports {
         let status = cpu.status(DomId::SELF, port).expect("such a port can exist");
         assert_eq!(status.kind(), Some(StatusKind::Closed));
     }
-    assert_eq!(fifo.add_page(ARRAY, cpu), Err(Errno::EOPNOTSUPP), "only for guests with FIFO");
+    assert_eq!(fifo.cover(Port(1), cpu), Err(Errno::EOPNOTSUPP), "only for guests with FIFO");
     println!("disk:   has closed its ports, and the two-level ABI again");
 }
 
@@ -143,15 +149,14 @@ fn switch_off(cpu: &Cpu<'_>, fifo: &DiskEvents) {
 pub fn client(cpu: &Cpu<'_>, from_disk: &Receiver<Ports>, connected: &Sender<()>) {
     let version = cpu.hypercall(Hypercall::XEN_VERSION, [XenVersion::VERSION.0.into(), 0, 0, 0, 0]);
     cpu.want_upcalls();
-    let page = cpu.page(SHARED_INFO);
-    let events = TwoLevel::new(page, &Layout::X86_64, SelfNotify::Hypercall, [Vcpu::new()]);
-    events.mask_all(); // as each guest begins; a poll sees masked ports, too
+    let events = TwoLevel::new(cpu.pages(), [TwoLevelVcpu::new()]);
+    events.start(); // every port is masked, as each guest begins; a poll sees masked ports, too
     println!("client: runs on Xen {}.{} with the two-level ABI", version >> 16, version & 0xffff);
 
     let ports = from_disk.recv().expect("the disk runs");
     let bind = |far| {
         let port = cpu.bind_interdomain(DISK, far).expect("the disk waits for us");
-        events.bind_to_vcpu(port, V0);
+        events.bind(port, V0);
         events.clear_pending(port); // a new connection says hello to its maker
         port
     };
@@ -181,7 +186,7 @@ pub fn client(cpu: &Cpu<'_>, from_disk: &Receiver<Ports>, connected: &Sender<()>
     println!("client: 20 ms without an event, as nothing was asked");
 
     // The last answer comes as an upcall.
-    events.unmask(goodbye, V0, cpu).expect("it is connected");
+    events.unmask(goodbye, cpu).expect("it is connected");
     cpu.send(goodbye).expect("it is connected");
     let mut last = None;
     while last.is_none() {

@@ -2,109 +2,132 @@
 //! A vCPU's control block, and what the guest itself keeps for the vCPU.
 
 use evtchn_abi::fifo::{ControlBlock, LINK_MASK, MAX_QUEUES, WORD_SIZE};
-use evtchn_abi::{Errno, Port, Priority};
+use evtchn_abi::{Errno, Gfn, Port, Priority, VcpuId};
 use evtchn_sync::atomic::Ordering::{Relaxed, SeqCst};
 use evtchn_sync::atomic::{AtomicBool, AtomicU32};
-use evtchn_sync::{PAGE_SIZE, Page};
+use evtchn_sync::{PAGE_SIZE, Page, array_of, const_fn};
 
-/// One vCPU of a guest with the FIFO ABI: its control block, and how far it has come in each queue.
+use crate::info::Registration;
+use crate::{Memory, Place};
+
+/// One vCPU of a guest with the FIFO ABI: how far it has come in each queue.
 #[derive(Debug)]
-pub struct FifoVcpu<P> {
-    page: P,
-    offset: usize,
-    /// Whether Xen knows the block.
-    given: AtomicBool,
+pub struct FifoVcpu {
     /// For each queue the port that comes next; 0: the one that the block's HEAD names. Only this vCPU writes them.
     heads: [AtomicU32; MAX_QUEUES],
     /// The queues that a stopped upcall left.
     left: AtomicU32,
+    /// Whether Xen knows the control block.
+    known: AtomicBool,
+    pub(super) registration: Registration,
 }
 
-impl<P: Page> FifoVcpu<P> {
-    /// A vCPU whose control block is `offset` bytes into `page`: a multiple of 8, at most 4024. Several vCPUs may
-    /// share a page.
-    #[cfg(not(loom))]
-    pub const fn new(page: P, offset: usize) -> Self {
-        let heads = [const { AtomicU32::new(0) }; MAX_QUEUES];
-        Self { page, offset, given: AtomicBool::new(false), heads, left: AtomicU32::new(0) }
-    }
-
-    /// A vCPU whose control block is `offset` bytes into `page`. Not a constant, as loom's atomics are not.
-    #[cfg(loom)]
-    pub fn new(page: P, offset: usize) -> Self {
-        let heads = core::array::from_fn(|_| AtomicU32::new(0));
-        Self { page, offset, given: AtomicBool::new(false), heads, left: AtomicU32::new(0) }
-    }
-
-    /// Zeroes the block, before Xen gets to know it. Its offset, for Xen.
-    ///
-    /// # Errors
-    /// EINVAL if Xen knows it already or it does not fit into its page.
-    pub(super) fn prepare(&self) -> Result<u32, Errno> {
-        let fits =
-            self.offset.is_multiple_of(ControlBlock::ALIGN) && self.offset <= PAGE_SIZE - ControlBlock::SIZE;
-        let offset = u32::try_from(self.offset).ok().filter(|_| fits).ok_or(Errno::EINVAL)?;
-        if self.given.swap(true, SeqCst) {
-            return Err(Errno::EINVAL);
+impl FifoVcpu {
+    const_fn! {
+        /// A vCPU whose queues are empty.
+        #[must_use]
+        pub const fn new() -> Self {
+            Self {
+                heads: array_of!(AtomicU32::new(0)),
+                left: AtomicU32::new(0),
+                known: AtomicBool::new(false),
+                registration: Registration::new(),
+            }
         }
+    }
+
+    /// Says whether Xen knows the block; whether it did before.
+    pub(super) fn set_known(&self, known: bool) -> bool {
+        self.known.swap(known, SeqCst)
+    }
+
+    pub(super) fn forget(&self) {
+        self.set_known(false);
+        self.registration.forget();
         self.heads.iter().chain([&self.left]).for_each(|word| word.store(0, Relaxed));
-        self.zero().ok_or(Errno::EINVAL).inspect_err(|_| self.withdraw())?;
-        Ok(offset)
     }
 
-    fn zero(&self) -> Option<()> {
-        for field in (0..ControlBlock::SIZE).step_by(WORD_SIZE) {
-            let at = self.offset.checked_add(field)?;
-            self.page.u32(at)?.store(0, SeqCst);
-            self.page.wrote(at);
+    /// Takes the queues that were left over.
+    #[inline]
+    pub(super) fn take_left(&self) -> u32 {
+        self.left.swap(0, Relaxed)
+    }
+
+    /// Keeps queues for the next upcall.
+    pub(super) fn leave(&self, queues: u32) {
+        self.left.store(queues, Relaxed);
+    }
+
+    /// The port that comes next in a queue; port 0 if HEAD names it.
+    #[inline]
+    pub(super) fn next(&self, queue: Priority) -> Port {
+        Port(self.heads.get(queue.queue()).map_or(0, |head| head.load(Relaxed)))
+    }
+
+    /// Says which port of a queue comes next; port 0 at its end.
+    #[inline]
+    pub(super) fn advance(&self, queue: Priority, next: Port) {
+        if let Some(head) = self.heads.get(queue.queue()) {
+            head.store(next.0, Relaxed);
         }
-        Some(())
+    }
+}
+
+impl Default for FifoVcpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A vCPU's control block in memory.
+#[derive(Debug)]
+pub(super) struct Block<'a, P> {
+    place: Place<'a, P>,
+}
+
+impl<'a, P: Page> Block<'a, P> {
+    /// A vCPU's; `None` if there is no memory for it, or it does not fit where it is.
+    #[inline]
+    pub fn of<M: Memory<Page = P>>(memory: &'a M, vcpu: VcpuId) -> Option<Self> {
+        let place = memory.control_block(vcpu)?;
+        let fits = place.offset.is_multiple_of(ControlBlock::ALIGN)
+            && place.offset <= PAGE_SIZE - ControlBlock::SIZE;
+        fits.then_some(Self { place })
     }
 
-    /// Xen does not know the block, or no more.
-    pub(super) fn withdraw(&self) {
-        self.given.store(false, SeqCst);
+    /// Where Xen finds it.
+    pub fn for_xen(&self) -> Result<(Gfn, u32), Errno> {
+        Ok((self.place.gfn, u32::try_from(self.place.offset).map_err(|_| Errno::EINVAL)?))
     }
 
-    /// Takes the queues that have news, those that were left over included.
-    pub(super) fn take_ready(&self) -> u32 {
-        let left = self.left.swap(0, Relaxed);
-        left | self.take_new()
+    /// Zeroes it, before Xen gets to know it.
+    pub fn zero(&self) {
+        for at in (self.place.offset..).take(ControlBlock::SIZE).step_by(WORD_SIZE) {
+            if let Some(word) = self.place.page.u32(at) {
+                word.store(0, SeqCst);
+                self.place.page.wrote(at);
+            }
+        }
     }
 
-    fn take_new(&self) -> u32 {
-        let Some(at) = self.offset.checked_add(ControlBlock::READY) else { return 0 };
-        let Some(ready) = self.page.u32(at) else { return 0 };
+    /// Takes the queues that have news.
+    #[inline]
+    pub fn take_ready(&self) -> u32 {
+        let at = self.place.offset.wrapping_add(ControlBlock::READY);
+        let Some(ready) = self.place.page.u32(at) else { return 0 };
         // Mostly nothing is new: a read costs less than an exchange.
         if ready.load(SeqCst) == 0 {
             return 0;
         }
         let taken = ready.swap(0, SeqCst);
-        self.page.wrote(at);
+        self.place.page.wrote(at);
         taken & ((1 << MAX_QUEUES) - 1)
     }
 
-    /// Keeps queues for the next upcall.
-    pub(super) fn leave(&self, queues: u32) {
-        self.left.fetch_or(queues, Relaxed);
-    }
-
-    /// The next port of a queue; port 0 if there is none.
-    pub(super) fn next(&self, queue: Priority) -> Port {
-        let kept = self.heads.get(queue.queue()).map_or(0, |head| head.load(Relaxed));
-        Port(if kept == 0 { self.head(queue).unwrap_or(0) } else { kept })
-    }
-
-    /// The first port of a queue as Xen wrote it.
-    fn head(&self, queue: Priority) -> Option<u32> {
-        let at = self.offset.checked_add(ControlBlock::head(queue)?)?;
-        Some(self.page.u32(at)?.load(SeqCst) & LINK_MASK)
-    }
-
-    /// Says which port of a queue comes next; port 0 at its end.
-    pub(super) fn advance(&self, queue: Priority, next: Port) {
-        if let Some(head) = self.heads.get(queue.queue()) {
-            head.store(next.0, Relaxed);
-        }
+    /// The first port of a queue as Xen wrote it; port 0 if there is none.
+    pub fn head(&self, queue: Priority) -> Port {
+        let at = ControlBlock::head(queue).map(|head| self.place.offset.wrapping_add(head));
+        let head = at.and_then(|at| self.place.page.u32(at));
+        Port(head.map_or(0, |head| head.load(SeqCst) & LINK_MASK))
     }
 }

@@ -11,30 +11,26 @@ mod control;
 mod queue;
 mod word;
 
-use evtchn_abi::{Errno, EventWord, Gfn, Layout, Port, VcpuId, fifo};
-use evtchn_sync::atomic::{AtomicU32, Ordering::SeqCst};
-use evtchn_sync::{Mutex, Page};
+use core::ops::ControlFlow;
 
-use crate::{Hypercall, upcall};
+use evtchn_abi::{Errno, EventWord, Port, VcpuId, fifo};
+use evtchn_sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use evtchn_sync::const_fn;
+
+use crate::info::{self, Info};
+use crate::{Abi, Hypercall, Memory, Scan};
+use control::Block;
 pub use control::FifoVcpu;
 use word::Word;
 
-/// How often an unmask tries by itself before it leaves the port to Xen. Xen needs BUSY for a few instructions only.
-const UNMASK_TRIES: u32 = 128;
-
-/// A guest's view of its FIFO event channels.
+/// The ABI with up to 131,072 ports, sixteen priorities, and the order of events kept within each.
 ///
-/// `P` is a handle of a page, `Q` holds one [`FifoVcpu`] for each vCPU, and `A` one handle for each page that the event
-/// array may ever have, 1024 ports a page: arrays, slices, boxed slices. A handle needs no memory behind it until its
-/// page is [added](Self::add_page): until then no access to it is made, and `Page` allows it to answer `None`.
-///
-/// All methods take `&self`; any vCPU may call any of them, but `upcall` with its own number only, and `drain` for a
-/// vCPU that runs no upcall any more.
+/// `M` is where the pages are: for each vCPU a control block, and the event array, 1,024 ports a page, which grows as ports
+/// [need it](Abi::cover). `V` holds one [`FifoVcpu`] for each vCPU: an array, a slice, a boxed slice.
 ///
 /// ```
-/// use std::sync::Arc;
 /// use evtchn_abi::{Errno, Gfn, Layout, Op, Port, VcpuId};
-/// use evtchn_guest::{Fifo, FifoVcpu, Hypercall};
+/// use evtchn_guest::{Abi, Fifo, FifoVcpu, Frame, Frames, Hypercall};
 /// use evtchn_sync::HeapPage;
 ///
 /// struct Xen; // a real guest executes the hypercall instruction here
@@ -44,11 +40,19 @@ const UNMASK_TRIES: u32 = 128;
 ///     }
 /// }
 ///
-/// let page = || Arc::new(HeapPage::new());
-/// let guest = Fifo::new(page(), &Layout::X86_64, [FifoVcpu::new(page(), 0)], [page(), page()]);
-/// guest.init_vcpu(VcpuId(0), Gfn(0x100), &Xen)?; // where the control block's page is
+/// let frame = |gfn| Frame { page: Box::new(HeapPage::new()), gfn: Gfn(gfn) };
+/// let memory = Frames {
+///     layout: &Layout::X86_64,
+///     shared_info: Box::new(HeapPage::new()),
+///     vcpu_infos: vec![],
+///     control_blocks: vec![frame(0x100)],
+///     event_array: vec![frame(0x200), frame(0x201)],
+/// };
+/// let guest = Fifo::new(memory, [FifoVcpu::new()]);
+/// guest.start();
+/// guest.online(VcpuId(0), &Xen)?;
 /// assert_eq!(guest.nr_channels(), 0);
-/// guest.cover(Port(1500), |page| Gfn(0x200 + page as u64), &Xen)?; // adds both pages
+/// guest.cover(Port(1500), &Xen)?; // adds both pages
 /// assert_eq!(guest.nr_channels(), 2048);
 /// assert!(guest.is_masked(Port(1500))); // as all new ports are
 /// guest.unmask(Port(1500), &Xen)?;
@@ -56,168 +60,171 @@ const UNMASK_TRIES: u32 = 128;
 /// # Ok::<(), Errno>(())
 /// ```
 #[derive(Debug)]
-pub struct Fifo<P, Q, A> {
-    shared_info: P,
-    layout: &'static Layout,
-    vcpus: Q,
-    array: A,
+pub struct Fifo<M, V> {
+    memory: M,
+    vcpus: V,
     /// How many pages of the array Xen knows.
     pages: AtomicU32,
-    /// Held while a page is added, so that Xen learns of them in order.
-    growing: Mutex<()>,
+    /// Held while pages are added, so that Xen learns of them in order.
+    growing: AtomicBool,
 }
 
-impl<P: Page, Q: AsRef<[FifoVcpu<P>]>, A: AsRef<[P]>> Fifo<P, Q, A> {
-    /// A view of pages that Xen does not know yet. `shared_info` is laid out as `layout` says.
-    pub fn new(shared_info: P, layout: &'static Layout, vcpus: Q, array: A) -> Self {
-        Self { shared_info, layout, vcpus, array, pages: AtomicU32::new(0), growing: Mutex::new(()) }
-    }
-
-    /// Zeroes a vCPU's control block, which is in the page `control`, and gives it to Xen. The guest uses the FIFO ABI
-    /// when this has succeeded once.
-    ///
-    /// # Errors
-    /// EINVAL, with nothing changed, if there is no such vCPU or its block has been given to Xen already; what
-    /// `init_control` answers. After a failure for the first vCPU a guest stays with the two-level ABI.
-    pub fn init_vcpu(
-        &self,
-        vcpu: VcpuId,
-        control: Gfn,
-        hypercall: &(impl Hypercall + ?Sized),
-    ) -> Result<(), Errno> {
-        let state = self.vcpu(vcpu).ok_or(Errno::EINVAL)?;
-        let offset = state.prepare()?;
-        let result = hypercall.init_control(vcpu, control, offset).map(|_| ());
-        if result.is_err() {
-            state.withdraw();
+impl<M: Memory, V: AsRef<[FifoVcpu]>> Fifo<M, V> {
+    const_fn! {
+        /// The ports in `memory`, which Xen does not know yet.
+        pub const fn new(memory: M, vcpus: V) -> Self {
+            Self { memory, vcpus, pages: AtomicU32::new(0), growing: AtomicBool::new(false) }
         }
-        result
     }
 
-    /// Masks every port of the array's next page and adds it, `gfn`, to what Xen knows.
-    ///
-    /// # Errors
-    /// ENOSPC if there is no handle for another page, ENOMEM if the handle has no memory, what `expand_array` answers.
-    pub fn add_page(&self, gfn: Gfn, hypercall: &(impl Hypercall + ?Sized)) -> Result<(), Errno> {
-        let _one_at_a_time = self.growing.lock();
-        self.add_next(gfn, hypercall)
-    }
-
-    /// Adds pages until there is a word for `port`. `gfn` says where the page with this index is.
-    ///
-    /// # Errors
-    /// As [`add_page`](Self::add_page); the pages that were added before the failure stay.
-    pub fn cover(
-        &self,
-        port: Port,
-        gfn: impl Fn(usize) -> Gfn,
-        hypercall: &(impl Hypercall + ?Sized),
-    ) -> Result<(), Errno> {
-        let (last, _) = fifo::word_place(port).ok_or(Errno::ENOSPC)?;
-        let _one_at_a_time = self.growing.lock();
-        while self.nr_pages() <= last {
-            self.add_next(gfn(self.nr_pages()), hypercall)?;
-        }
-        Ok(())
-    }
-
-    fn add_next(&self, gfn: Gfn, hypercall: &(impl Hypercall + ?Sized)) -> Result<(), Errno> {
-        let page = self.array.as_ref().get(self.nr_pages()).ok_or(Errno::ENOSPC)?;
-        word::mask_all(page).ok_or(Errno::ENOMEM)?;
-        hypercall.expand_array(gfn)?;
-        self.pages.fetch_add(1, SeqCst);
-        Ok(())
-    }
-
-    /// Forgets what Xen knew, after a reset, or in a new place after a migration: no control block, no page.
-    /// No other method may run meanwhile.
-    pub fn forget_all(&self) {
-        self.pages.store(0, SeqCst);
-        self.vcpus.as_ref().iter().for_each(FifoVcpu::withdraw);
-    }
-
-    /// How many ports have an event word now, port 0 included.
-    pub fn nr_channels(&self) -> u32 {
-        self.pages.load(SeqCst).saturating_mul(fifo::WORDS_PER_PAGE)
-    }
-
-    /// Masks a port: events set its pending bit and no more. Returns whether it was masked.
-    pub fn mask(&self, port: Port) -> bool {
-        self.word(port).is_none_or(|word| word.set(fifo::MASKED).is_masked())
-    }
-
-    /// Is the port masked? A port without an event word counts as masked.
-    pub fn is_masked(&self, port: Port) -> bool {
-        self.word(port).is_none_or(|word| word.get().is_masked())
-    }
-
-    /// Is an event pending, masked or not?
-    pub fn is_pending(&self, port: Port) -> bool {
-        self.word(port).is_some_and(|word| word.get().is_pending())
-    }
-
-    /// Takes a pending event away. Returns whether there was one. A port that is in a queue stays there.
-    pub fn clear_pending(&self, port: Port) -> bool {
-        self.word(port).is_some_and(|word| word.clear(fifo::PENDING).is_pending())
-    }
-
-    /// Makes an event pending without telling anybody. Mask the port first and unmask it afterwards to have it
-    /// delivered. Returns whether one was pending.
-    pub fn set_pending(&self, port: Port) -> bool {
-        self.word(port).is_some_and(|word| word.set(fifo::PENDING).is_pending())
-    }
-
-    /// Unmasks a port. If an event is pending Xen does it, and puts the port into its queue.
-    ///
-    /// # Errors
-    /// What the unmask hypercall answers, where it is needed: EINVAL for a port that does not exist.
-    pub fn unmask(&self, port: Port, hypercall: &(impl Hypercall + ?Sized)) -> Result<(), Errno> {
-        if self.word(port).is_some_and(Word::unmask_without_event) {
-            return Ok(());
-        }
-        hypercall.unmask(port)
-    }
-
-    /// Moves a port to another vCPU. No event is lost: one that is in a queue already is handled where that queue is,
-    /// which may be the old vCPU, and later ones by the new.
-    ///
-    /// # Errors
-    /// What `bind_vcpu` answers (ENOENT, EINVAL); nothing is changed then.
-    pub fn move_to_vcpu(
-        &self,
-        port: Port,
-        vcpu: VcpuId,
-        hypercall: &(impl Hypercall + ?Sized),
-    ) -> Result<(), Errno> {
-        let was_masked = self.mask(port);
-        let moved = hypercall.bind_vcpu(port, vcpu);
-        if !was_masked {
-            hypercall.unmask(port)?;
-        }
-        moved
-    }
-
-    /// Is an upcall waiting for this vCPU?
-    pub fn upcall_is_pending(&self, vcpu: VcpuId) -> bool {
-        upcall::is_pending(&self.shared_info, self.layout, vcpu)
+    /// Where the pages are.
+    pub fn memory(&self) -> &M {
+        &self.memory
     }
 
     /// A port's event word as it is now; `None` if it has none.
     pub fn event_word(&self, port: Port) -> Option<EventWord> {
-        self.word(port).map(Word::get)
+        self.word(port).map(|word| word.get())
+    }
+
+    /// Gives Xen a vCPU's control block, unless it has it: one that was offline keeps its block.
+    ///
+    /// # Errors
+    /// EINVAL if there is no memory for such a vCPU; what `init_control` answers.
+    pub(crate) fn give_block(&self, vcpu: VcpuId, xen: &(impl Hypercall + ?Sized)) -> Result<(), Errno> {
+        let (state, block) = self.vcpu(vcpu).zip(Block::of(&self.memory, vcpu)).ok_or(Errno::EINVAL)?;
+        Info::of(&self.memory, vcpu).ok_or(Errno::EINVAL)?;
+        if state.set_known(true) {
+            return Ok(());
+        }
+        block.zero();
+        let given = block.for_xen().and_then(|(gfn, offset)| xen.init_control(vcpu, gfn, offset));
+        given.map(drop).inspect_err(|_| {
+            state.set_known(false);
+        })
+    }
+
+    /// Masks every port of the array's next page and adds it to what Xen knows.
+    fn add_page(&self, xen: &(impl Hypercall + ?Sized)) -> Result<(), Errno> {
+        let index = self.nr_pages();
+        if index >= fifo::MAX_ARRAY_PAGES as usize {
+            return Err(Errno::ENOSPC);
+        }
+        let frame = self.memory.array_page(index).ok_or(Errno::ENOSPC)?;
+        word::mask_all(frame.page).ok_or(Errno::ENOMEM)?;
+        xen.expand_array(frame.gfn)?;
+        self.pages.fetch_add(1, SeqCst);
+        Ok(())
     }
 
     fn nr_pages(&self) -> usize {
         self.pages.load(SeqCst) as usize
     }
 
-    fn vcpu(&self, vcpu: VcpuId) -> Option<&FifoVcpu<P>> {
+    fn vcpu(&self, vcpu: VcpuId) -> Option<&FifoVcpu> {
         self.vcpus.as_ref().get(vcpu.0 as usize)
     }
 
-    fn word(&self, port: Port) -> Option<Word<'_, P>> {
+    fn word(&self, port: Port) -> Option<Word<'_, M::Page>> {
         let (index, offset) = fifo::word_place(port)?;
-        let page = self.array.as_ref().get(..self.nr_pages())?.get(index)?;
-        Word::at(page, offset)
+        Word::at(self.page(index)?, offset)
+    }
+
+    /// A page of the array that Xen knows.
+    fn page(&self, index: usize) -> Option<&M::Page> {
+        if index >= self.nr_pages() {
+            return None;
+        }
+        Some(self.memory.array_page(index)?.page)
+    }
+}
+
+impl<M: Memory, V: AsRef<[FifoVcpu]>> Abi for Fifo<M, V> {
+    fn nr_channels(&self) -> u32 {
+        self.pages.load(SeqCst).saturating_mul(fifo::WORDS_PER_PAGE)
+    }
+
+    fn start(&self) {
+        // Pages are masked as they are added.
+        info::clear_all(&self.memory, self.vcpus.as_ref().len());
+    }
+
+    /// Gives Xen the vCPU's control block. The first of a guest changes it to this ABI: if it fails, the guest stays with
+    /// two-level.
+    ///
+    /// # Errors
+    /// EINVAL if there is no memory for such a vCPU; what `init_control` and `register_vcpu_info` answer.
+    fn online(&self, vcpu: VcpuId, xen: &(impl Hypercall + ?Sized)) -> Result<(), Errno> {
+        // The block first: a guest that Xen has no FIFO ABI for has changed nothing.
+        self.give_block(vcpu, xen)?;
+        let state = self.vcpu(vcpu).ok_or(Errno::EINVAL)?;
+        state.registration.tell(&self.memory, vcpu, xen)
+    }
+
+    fn offline(&self, vcpu: VcpuId, left: impl FnMut(Port)) {
+        self.drain(vcpu, self.nr_channels(), left);
+    }
+
+    fn forget(&self) {
+        self.pages.store(0, SeqCst);
+        self.vcpus.as_ref().iter().for_each(FifoVcpu::forget);
+    }
+
+    fn cover(&self, port: Port, xen: &(impl Hypercall + ?Sized)) -> Result<(), Errno> {
+        let (last, _) = fifo::word_place(port).ok_or(Errno::ENOSPC)?;
+        if self.nr_pages() > last {
+            return Ok(());
+        }
+        if self.growing.swap(true, SeqCst) {
+            return Err(Errno::EAGAIN);
+        }
+        let mut grown = Ok(());
+        while grown.is_ok() && self.nr_pages() <= last {
+            grown = self.add_page(xen);
+        }
+        self.growing.store(false, SeqCst);
+        grown
+    }
+
+    /// Nothing to do: Xen puts each event into a queue of the vCPU that `bind_vcpu` named.
+    fn bind(&self, _: Port, _: VcpuId) {}
+
+    fn unbind(&self, _: Port) {}
+
+    fn mask(&self, port: Port) -> bool {
+        self.word(port).is_none_or(|word| word.set(fifo::MASKED).is_masked())
+    }
+
+    fn unmask(&self, port: Port, xen: &(impl Hypercall + ?Sized)) -> Result<(), Errno> {
+        if self.word(port).is_some_and(|word| word.unmask_without_event()) {
+            return Ok(());
+        }
+        xen.unmask(port)
+    }
+
+    fn is_masked(&self, port: Port) -> bool {
+        self.word(port).is_none_or(|word| word.get().is_masked())
+    }
+
+    fn is_pending(&self, port: Port) -> bool {
+        self.word(port).is_some_and(|word| word.get().is_pending())
+    }
+
+    fn set_pending(&self, port: Port) -> bool {
+        self.word(port).is_some_and(|word| word.set(fifo::PENDING).is_pending())
+    }
+
+    /// A port that is in a queue stays there.
+    fn clear_pending(&self, port: Port) -> bool {
+        self.word(port).is_some_and(|word| word.clear(fifo::PENDING).is_pending())
+    }
+
+    fn upcall_is_pending(&self, vcpu: VcpuId) -> bool {
+        Info::of(&self.memory, vcpu).is_some_and(|info| info.upcall_is_pending())
+    }
+
+    #[inline]
+    fn upcall_while(&self, vcpu: VcpuId, handle: impl FnMut(Port) -> ControlFlow<()>) -> Scan {
+        self.take_upcalls(vcpu, handle)
     }
 }

@@ -8,37 +8,28 @@
 
 use core::ops::ControlFlow;
 
-use evtchn_abi::fifo::{MAX_QUEUES, PENDING};
-use evtchn_abi::{EventWord, Port, Priority, VcpuId};
+use evtchn_abi::fifo;
+use evtchn_abi::{Port, Priority, VcpuId};
 use evtchn_sync::Page;
 
+use super::control::Block;
+use super::word::{self, Taken};
 use super::{Fifo, FifoVcpu};
-use crate::{Scan, upcall};
+use crate::info::Info;
+use crate::{Memory, Scan};
 
-impl<P: Page, Q: AsRef<[FifoVcpu<P>]>, A: AsRef<[P]>> Fifo<P, Q, A> {
-    /// Handles upcalls of this vCPU until none is waiting. Returns whether one was.
-    ///
-    /// For each port in this vCPU's queues that is pending and unmasked, the pending bit is cleared and then `handle`
-    /// is called. It may mask the port, call any method here but this, and send events.
-    ///
-    /// Peers that never stop sending keep this running; see [`upcall_while`](Self::upcall_while).
-    pub fn upcall(&self, vcpu: VcpuId, mut handle: impl FnMut(Port)) -> bool {
-        let scan = self.upcall_while(vcpu, |port| {
-            handle(port);
-            ControlFlow::Continue(())
-        });
-        scan != Scan::Idle
-    }
-
-    /// As [`upcall`](Self::upcall), until `handle` says to stop: after so many events, or so long.
-    ///
-    /// The event whose handler says so counts as handled.
-    pub fn upcall_while(&self, vcpu: VcpuId, mut handle: impl FnMut(Port) -> ControlFlow<()>) -> Scan {
+impl<M: Memory, V: AsRef<[FifoVcpu]>> Fifo<M, V> {
+    #[inline]
+    pub(super) fn take_upcalls(&self, vcpu: VcpuId, mut handle: impl FnMut(Port) -> ControlFlow<()>) -> Scan {
+        let Some((info, state)) = Info::of(&self.memory, vcpu).zip(self.vcpu(vcpu)) else {
+            return Scan::Idle;
+        };
+        let Some(block) = Block::of(&self.memory, vcpu) else { return Scan::Idle };
         let mut result = Scan::Idle;
-        while upcall::take(&self.shared_info, self.layout, vcpu) {
+        while info.take_upcall() {
             // After upcall_pending was cleared: what comes later makes a new upcall.
-            if self.consume(vcpu, &mut handle).is_break() {
-                upcall::set(&self.shared_info, self.layout, vcpu);
+            if self.consume(state, &block, &mut handle).is_break() {
+                info.set_upcall();
                 return Scan::Stopped;
             }
             result = Scan::Done;
@@ -46,68 +37,97 @@ impl<P: Page, Q: AsRef<[FifoVcpu<P>]>, A: AsRef<[P]>> Fifo<P, Q, A> {
         result
     }
 
-    /// Takes everything off the queues of a vCPU that goes offline, after its ports have been moved away. Handles
-    /// nothing: what was pending stays so.
-    ///
-    /// `left` is called for each port with an event that nobody handles now, pending and not masked. Unmask it by
-    /// hypercall to have Xen put it into the queue of its new vCPU. Without this the ports could not be used again
-    /// after a close, and moved ones would be stuck here.
-    ///
-    /// Ends after as many steps as there are ports, in case that some have not been moved and are sent to all the time.
-    pub fn drain(&self, vcpu: VcpuId, mut left: impl FnMut(Port)) {
-        let Some(state) = self.vcpu(vcpu) else { return };
-        let mut ready = state.take_ready();
-        for _ in 0..self.nr_channels().saturating_add(MAX_QUEUES as u32) {
-            let Some(queue) = first(ready) else { return };
-            if let Some(port) = self.take_next(state, queue, &mut ready) {
-                left(port);
-            }
-            ready |= state.take_ready();
-        }
-        state.leave(ready);
-    }
-
-    fn consume(&self, vcpu: VcpuId, handle: &mut impl FnMut(Port) -> ControlFlow<()>) -> ControlFlow<()> {
-        let Some(state) = self.vcpu(vcpu) else { return ControlFlow::Continue(()) };
-        let mut ready = state.take_ready();
+    #[inline]
+    fn consume(
+        &self,
+        state: &FifoVcpu,
+        block: &Block<'_, M::Page>,
+        handle: &mut impl FnMut(Port) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut words = Words { fifo: self, cached: None };
+        let mut ready = state.take_left() | block.take_ready();
         while let Some(queue) = first(ready) {
-            let active = self.take_next(state, queue, &mut ready);
-            if active.is_some_and(|port| self.handle(port, handle).is_break()) {
-                state.leave(ready);
-                return ControlFlow::Break(());
+            let mut place = Place::of(state, block, queue);
+            // As long as no queue of a higher priority has anything.
+            while first(ready) == Some(queue) {
+                let port = place.next;
+                let Taken { next, is_event } = words.take(port);
+                place.next = next;
+                if next == Port(0) {
+                    ready &= !queue.ready_bit();
+                }
+                if is_event && handle(port).is_break() {
+                    state.leave(ready);
+                    return ControlFlow::Break(());
+                }
+                ready |= block.take_ready();
+                if next == Port(0) {
+                    break;
+                }
             }
-            ready |= state.take_ready();
         }
         ControlFlow::Continue(())
     }
 
-    /// Handles an event, unless somebody has taken it meanwhile.
-    fn handle(&self, port: Port, handle: &mut impl FnMut(Port) -> ControlFlow<()>) -> ControlFlow<()> {
-        let taken = self.word(port).is_some_and(|word| word.clear(PENDING).is_pending());
-        if taken { handle(port) } else { ControlFlow::Continue(()) }
-    }
-
-    /// Takes the first port off a queue, and the queue out of `ready` if it was the last. The port, if it is pending
-    /// and not masked.
-    fn take_next(&self, state: &FifoVcpu<P>, queue: Priority, ready: &mut u32) -> Option<Port> {
-        let port = state.next(queue);
-        let unlinked = self.word(port).and_then(|word| word.unlink());
-        let next = unlinked.map_or(Port(0), EventWord::link);
-        state.advance(queue, next);
-        if next == Port(0) {
-            *ready &= !queue.ready_bit();
-        }
-        // Also of a port that is on no queue: Xen may send here late, after the port was taken off elsewhere.
-        let active = self.event_word(port).is_some_and(is_active);
-        active.then_some(port)
+    /// See [`Abi::offline`](crate::Abi::offline). Ends after so many events, in case that some ports have not been moved and
+    /// are sent to all the time.
+    pub(super) fn drain(&self, vcpu: VcpuId, mut limit: u32, mut left: impl FnMut(Port)) {
+        let Some((state, block)) = self.vcpu(vcpu).zip(Block::of(&self.memory, vcpu)) else { return };
+        let _ = self.consume(state, &block, &mut |port| {
+            left(port);
+            limit = limit.saturating_sub(1);
+            if limit == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
     }
 }
 
-fn is_active(word: EventWord) -> bool {
-    word.is_pending() && !word.is_masked()
+/// The event words, with the page of the last one at hand: ports that come one after the other are mostly near each other.
+struct Words<'a, M: Memory, V> {
+    fifo: &'a Fifo<M, V>,
+    cached: Option<(usize, &'a M::Page)>,
+}
+
+impl<M: Memory, V: AsRef<[FifoVcpu]>> Words<'_, M, V> {
+    #[inline]
+    fn take(&mut self, port: Port) -> Taken {
+        let taken = fifo::word_place(port).and_then(|(index, offset)| {
+            let page = match self.cached {
+                Some((cached, page)) if cached == index => page,
+                _ => self.fifo.page(index)?,
+            };
+            self.cached = Some((index, page));
+            Some(word::take(page, offset, page.u32(offset)?))
+        });
+        taken.unwrap_or(Taken::NOTHING)
+    }
+}
+
+/// How far a vCPU has come in a queue. It is kept for the vCPU when this is dropped, also if a handler panics: a store for
+/// each event would cost as much as all the rest but the change of the word.
+struct Place<'a> {
+    state: &'a FifoVcpu,
+    queue: Priority,
+    /// The port that comes next; port 0 at the end.
+    next: Port,
+}
+
+impl<'a> Place<'a> {
+    #[inline]
+    fn of<P: Page>(state: &'a FifoVcpu, block: &Block<'_, P>, queue: Priority) -> Self {
+        let kept = state.next(queue);
+        Self { state, queue, next: if kept == Port(0) { block.head(queue) } else { kept } }
+    }
+}
+
+impl Drop for Place<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.state.advance(self.queue, self.next);
+    }
 }
 
 /// The queue of the highest priority in `ready`.
+#[inline]
 fn first(ready: u32) -> Option<Priority> {
     Priority::new(ready.trailing_zeros())
 }

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use evtchn_abi::{CStruct, DomId, Errno, Gfn, Op, Port, VcpuId};
+use evtchn_abi::{CStruct, DomId, Errno, Gfn, Layout, Op, Port, VcpuId};
 use evtchn_engine::{DomainConfig, Engine, Hooks, Outcome, Upcall};
-use evtchn_guest::Hypercall;
+use evtchn_guest::{Abi, Fifo, FifoVcpu, Frame, Frames, Hypercall};
 use evtchn_sync::PAGE_SIZE;
 use evtchn_vm_memory::{Arguments, GuestPage, pin};
 use vm_memory::bitmap::{AtomicBitmap, Bitmap};
@@ -29,6 +29,16 @@ pub const V0: VcpuId = VcpuId(0);
 /// Where each guest has its shared_info and its hypercall arguments.
 pub const SHARED_INFO: Gfn = Gfn(1);
 pub const ARGUMENT: u64 = 2 * PAGE;
+/// Where the receiver has its control blocks.
+pub const CONTROL: Gfn = Gfn(4);
+
+/// Where it has a page of its array.
+pub fn array(page: usize) -> Gfn {
+    Gfn(5 + page as u64)
+}
+
+pub type Pages = Frames<DirtyPage, Vec<Frame<DirtyPage>>>;
+pub type FifoGuest = Fifo<Pages, [FifoVcpu; 1]>;
 
 /// Memory of these many pages from these frames on.
 pub fn memory(regions: &[(u64, usize)]) -> Memory {
@@ -98,6 +108,30 @@ pub fn engine() -> Engine<Vmm> {
 pub fn connect(engine: &Engine<Vmm>) -> (Port, Port) {
     let far = engine.alloc_unbound(GUEST, DomId::SELF, SENDER).unwrap();
     (engine.bind_interdomain(SENDER, GUEST, far).unwrap(), far)
+}
+
+/// The pages of a guest with the two-level ABI.
+pub fn two_level_pages(shared_info: DirtyPage) -> Pages {
+    Frames::two_level(shared_info, &Layout::X86_64)
+}
+
+/// The pages of the receiver in the memory that it has now, with so many of its array.
+pub fn pages(engine: &Engine<Vmm>, array_pages: usize) -> Pages {
+    let frame = |gfn| Frame { page: engine.hooks().pin(GUEST, gfn).unwrap(), gfn };
+    Frames {
+        control_blocks: vec![frame(CONTROL)],
+        event_array: (0..array_pages).map(|page| frame(array(page))).collect(),
+        ..two_level_pages(frame(SHARED_INFO).page)
+    }
+}
+
+/// The receiver with the FIFO ABI, on one vCPU, and an array of so many pages.
+pub fn fifo(engine: &Engine<Vmm>, array_pages: usize) -> FifoGuest {
+    let guest = Fifo::new(pages(engine, array_pages), [FifoVcpu::new()]);
+    let xen = Guest(engine, GUEST);
+    guest.online(V0, &xen).unwrap();
+    guest.cover(Port(array_pages as u32 * 1024 - 1), &xen).unwrap();
+    guest
 }
 
 /// A guest's hypercalls, with their arguments in its memory.

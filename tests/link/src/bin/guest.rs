@@ -4,21 +4,36 @@
 #![no_main]
 
 use core::cell::Cell;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use evtchn_abi::fifo::{ControlBlock, LINKED, MASKED, PENDING, Priority, WORD_SIZE};
 use evtchn_abi::{Errno, Gfn, Layout, Op, Port, VcpuId};
-use evtchn_guest::{Fifo, FifoVcpu, Handlers, Hypercall, SelfNotify, TwoLevel, Vcpu};
+use evtchn_guest::{
+    Abi, Answer, Auto, Choice, Event, Events, Fifo, FifoVcpu, Frame, Frames, Hypercall, Kernel, Scan,
+    Settings, Table, TwoLevel, TwoLevelVcpu,
+};
 use evtchn_link::{check, program};
 use evtchn_sync::{HeapPage, Page};
 
-program!(&[two_level, unmask, fifo, handlers]);
+program!(&[two_level, unmask, fifo, auto, events]);
 
 const LAYOUT: Layout = Layout::X86_64;
 const V0: VcpuId = VcpuId(0);
 const PORT: Port = Port(70);
 
-static PAGES: [HeapPage; 5] = [const { HeapPage::new() }; 5];
+type Pages = Frames<&'static HeapPage, &'static [Frame<&'static HeapPage>]>;
+
+static PAGES: [HeapPage; 4] = [const { HeapPage::new() }; 4];
+/// A page of control blocks, and one of the array.
+static FIFO: [HeapPage; 2] = [const { HeapPage::new() }; 2];
+static FRAMES: [Frame<&HeapPage>; 2] =
+    [Frame { page: &FIFO[0], gfn: Gfn(3) }, Frame { page: &FIFO[1], gfn: Gfn(4) }];
+
+/// The pages of a guest with the FIFO ABI.
+fn memory(shared_info: &'static HeapPage) -> Option<Pages> {
+    let (control_blocks, event_array) = FRAMES.split_at_checked(1)?;
+    Some(Frames { control_blocks, event_array, ..Pages::two_level(shared_info, &LAYOUT) })
+}
 
 /// Accepts everything, and counts it.
 #[derive(Default)]
@@ -30,6 +45,15 @@ impl Hypercall for Xen {
     fn event_channel_op(&self, _: Op, _: &mut [u8]) -> Result<(), Errno> {
         self.calls.set(self.calls.get() + 1);
         Ok(())
+    }
+}
+
+/// One without the FIFO ABI, where no hypercall is needed.
+struct OldXen;
+
+impl Hypercall for OldXen {
+    fn event_channel_op(&self, _: Op, _: &mut [u8]) -> Result<(), Errno> {
+        Err(Errno::ENOSYS)
     }
 }
 
@@ -61,8 +85,8 @@ impl Seen {
 
 fn two_level() -> Option<()> {
     let page = PAGES.first()?;
-    let guest = TwoLevel::new(page, &LAYOUT, SelfNotify::Local, [Vcpu::new()]);
-    guest.bind_to_vcpu(PORT, V0);
+    let guest = TwoLevel::new(Pages::two_level(page, &LAYOUT), [TwoLevelVcpu::new()]);
+    guest.bind(PORT, V0);
     let seen = Seen::new();
     check(!guest.upcall(V0, |port| seen.note(port)))?;
     raise(page)?;
@@ -73,25 +97,26 @@ fn two_level() -> Option<()> {
 }
 
 fn unmask() -> Option<()> {
-    let (page, xen) = (PAGES.get(1)?, Xen::default());
-    let guest = TwoLevel::new(page, &LAYOUT, SelfNotify::Local, [Vcpu::new()]);
-    guest.bind_to_vcpu(PORT, V0);
+    let page = PAGES.get(1)?;
+    let guest = TwoLevel::new(Pages::two_level(page, &LAYOUT), [TwoLevelVcpu::new()]);
+    guest.bind(PORT, V0);
     guest.mask(PORT);
     raise(page)?;
     let seen = Seen::new();
     guest.upcall(V0, |port| seen.note(port));
     seen.is(None)?;
-    check(guest.unmask(PORT, V0, &xen) == Ok(true) && xen.calls.get() == 0)?;
+    check(guest.unmask_here(PORT, V0))?;
     guest.upcall(V0, |port| seen.note(port));
     seen.is(Some(PORT))
 }
 
 fn fifo() -> Option<()> {
-    let [_, _, shared_info, control, array] = &PAGES;
+    let shared_info = PAGES.get(2)?;
+    let [control, array] = &FIFO;
     let xen = Xen::default();
-    let guest = Fifo::new(shared_info, &LAYOUT, [FifoVcpu::new(control, 0)], [array]);
-    guest.init_vcpu(V0, Gfn(3), &xen).ok()?;
-    guest.add_page(Gfn(4), &xen).ok()?;
+    let guest = Fifo::new(memory(shared_info)?, [FifoVcpu::new()]);
+    guest.online(V0, &xen).ok()?;
+    guest.cover(PORT, &xen).ok()?;
     guest.unmask(PORT, &xen).ok()?;
     check(xen.calls.get() == 2 && guest.nr_channels() == 1024)?;
 
@@ -107,9 +132,66 @@ fn fifo() -> Option<()> {
     check(word.load(SeqCst) == 0)
 }
 
-fn handlers() -> Option<()> {
-    fn ignore(_: Port) {}
-    let mut handlers = Handlers::new([None::<fn(Port)>; 8]);
-    handlers.set(Port(3), ignore).ok()?;
-    check(handlers.handle(Port(3)) && !handlers.handle(PORT))
+/// A guest that would rather have FIFO, and a Xen that does not.
+fn auto() -> Option<()> {
+    let memory = memory(PAGES.get(2)?)?;
+    let guest = Auto::new(memory, [TwoLevelVcpu::new()], [FifoVcpu::new()]);
+    guest.start();
+    guest.online(V0, &OldXen).ok()?;
+    check(guest.choice() == Choice::TwoLevel && guest.nr_channels() == 4096)?;
+    guest.forget();
+    guest.online(V0, &Xen::default()).ok()?;
+    check(guest.choice() == Choice::Fifo && guest.nr_channels() == 0)
+}
+
+/// A kernel with a table of channels, all of it static.
+struct Machine;
+
+impl Hypercall for Machine {
+    fn event_channel_op(&self, op: Op, arg: &mut [u8]) -> Result<(), Errno> {
+        // The one port that is opened.
+        if op == Op::BIND_IPI {
+            arg.get_mut(4..8).ok_or(Errno::EINVAL)?.copy_from_slice(&PORT.0.to_le_bytes());
+        }
+        Ok(())
+    }
+}
+
+impl Kernel for Machine {
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn expire_at(&self, _: VcpuId, _: u64) {}
+}
+
+type Handler = fn(&Event<'_>) -> Answer;
+type Channels = Table<Handler, 4, 128, 1>;
+
+static CHANNELS: Channels = Table::new();
+static MEMORY: Pages = Frames {
+    layout: &LAYOUT,
+    shared_info: &PAGES[3],
+    vcpu_infos: &[],
+    control_blocks: &[],
+    event_array: &[],
+};
+static EVENTS: Events<TwoLevel<&Pages, [TwoLevelVcpu; 1]>, Machine, &Channels> =
+    Events::new(TwoLevel::new(&MEMORY, [TwoLevelVcpu::new()]), Machine, &CHANNELS);
+static HANDLED: AtomicU32 = AtomicU32::new(0);
+
+fn handle(event: &Event<'_>) -> Answer {
+    HANDLED.fetch_add(event.port.0, SeqCst);
+    Answer::Done
+}
+
+fn events() -> Option<()> {
+    EVENTS.start();
+    EVENTS.online(V0).ok()?;
+    let channel = EVENTS.bind_ipi(Settings::default().late_eoi(), handle).ok()?;
+    check(EVENTS.upcall(V0) == Scan::Idle)?;
+    raise(PAGES.get(3)?)?;
+    check(EVENTS.upcall(V0) == Scan::Done && HANDLED.load(SeqCst) == PORT.0)?;
+    EVENTS.unbind(channel).ok()?;
+    check(EVENTS.port(channel).is_none())
 }
