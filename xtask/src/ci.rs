@@ -21,7 +21,7 @@ const STEPS: [Step; 11] = [
     Step { name: "documentation", needs: None, run: documentation },
     Step { name: "models", needs: None, run: || models::run(models::Args::default()) },
     Step { name: "link", needs: None, run: link::run },
-    Step { name: "example", needs: None, run: example },
+    Step { name: "examples", needs: None, run: examples },
     Step { name: "fuzz: hypercalls", needs: None, run: || fuzz::in_ci("hypercalls") },
     Step { name: "fuzz: pages", needs: None, run: || fuzz::in_ci("pages") },
     Step { name: "fuzz: snapshots", needs: None, run: || fuzz::in_ci("snapshots") },
@@ -74,9 +74,18 @@ fn documentation() -> Result<()> {
     cargo::run(&mut command, "cargo doc")
 }
 
-/// A small VMM around the engine, which checks itself.
-fn example() -> Result<()> {
-    let mut command = cargo::cargo();
-    command.args(["run", "--quiet", "--package", "evtchn-engine", "--example", "vmm"]);
-    cargo::run(&mut command, "the example")
+/// A small VMM around the engine, and a guest that exchanges a million events with itself. Both check themselves.
+fn examples() -> Result<()> {
+    for (package, example, words) in [
+        ("evtchn-engine", "vmm", &[][..]),
+        ("evtchn-guest", "two_vcpus", &["fifo"]),
+        ("evtchn-guest", "two_vcpus", &["two-level"]),
+    ] {
+        let mut command = cargo::cargo();
+        command
+            .args(["run", "--quiet", "--release", "--package", package, "--example", example, "--"])
+            .args(words);
+        cargo::run(&mut command, example)?;
+    }
+    Ok(())
 }

@@ -73,8 +73,9 @@ forward! {
 ///
 /// * A handler runs for one event of its channel at a time, on the channel's vCPU.
 /// * An event that comes while the channel is masked, is being moved, or has its handler running, is remembered and
-///   announced again. None is lost, and none comes to a port's handler that was not sent to that port.
-/// * A handler may be called once more than there were events, where Xen or a bind says that there may be something to look for.
+///   announced again. None is lost, and none comes to a handler that was not sent to its port.
+/// * A handler may be called once more than there were events: when it is bound; where Xen announces an event again that is being taken; and if
+///   its port was another channel's until just now, and an event of that was being taken.
 ///
 /// See the crate's documentation for an example.
 #[derive(Debug)]

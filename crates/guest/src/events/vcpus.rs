@@ -108,7 +108,8 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         Ok(())
     }
 
-    /// Has another vCPU handle a channel's events. No event is lost or doubled.
+    /// Has another vCPU handle a channel's events. None is lost, and none is handled by both; one whose announcement was on its way to the old
+    /// vCPU comes to the new.
     ///
     /// # Errors
     /// ENOENT if there is no such channel, or no such vCPU; EINVAL if it is an IPI's or a VIRQ's of one vCPU, or the vCPU is
