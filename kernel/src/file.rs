@@ -41,7 +41,7 @@ pub(crate) struct File {
 impl File {
     /// A file with nothing bound, whose interrupts carry the current program's name.
     pub(crate) fn open() -> Result<Pin<KBox<Self>>, Errno> {
-        let name = InterruptName::of_current_program()?;
+        let name = InterruptName::of_current_program();
         let file = pin_init!(Self {
             bindings <- new_mutex!(Bindings::new(), "evtchn_bind"),
             ring <- SharedRing::new(),

@@ -1,30 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What `/proc/interrupts` calls the interrupts of a file: `evtchn:` and the name of the program that opened it.
 
-use evtchn_abi::Errno;
-use evtchn_device::node::INTERRUPT_NAME_PREFIX;
+use evtchn_device::node::INTERRUPT_NAME_PREFIX as PREFIX;
+use kernel::bindings;
 use kernel::ffi::c_char;
-use kernel::prelude::*;
 use kernel::task::Task;
 
-/// A name, which ends in a zero byte.
-pub(crate) struct InterruptName(KVec<u8>);
+/// The length of a program's name, its zero byte included.
+const COMM: usize = bindings::TASK_COMM_LEN as usize;
 
+/// A name, which ends in a zero byte.
+// Simulated interrupts have no names.
+#[cfg_attr(evtchn_sim, allow(dead_code))]
+pub(crate) struct InterruptName([u8; PREFIX.len() + COMM]);
+
+#[cfg_attr(evtchn_sim, allow(dead_code))]
 impl InterruptName {
-    /// The name for files of the program that is running. The error is ENOMEM.
-    pub(crate) fn of_current_program() -> Result<Self, Errno> {
-        let mut name = KVec::new();
-        name.extend_from_slice(INTERRUPT_NAME_PREFIX.as_bytes(), GFP_KERNEL).map_err(|_| Errno::ENOMEM)?;
+    /// The name for files of the program that is running.
+    pub(crate) fn of_current_program() -> Self {
         // SAFETY: The running task exists. Others may rename it at any moment, but its last byte is always zero.
-        let comm = unsafe { (&raw const (*Task::current_raw()).comm).read_volatile() };
-        for byte in comm.into_iter().take_while(|byte| *byte != 0) {
-            name.push(byte as u8, GFP_KERNEL).map_err(|_| Errno::ENOMEM)?;
+        let comm: [c_char; COMM] = unsafe { (&raw const (*Task::current_raw()).comm).read_volatile() };
+        let mut name = [0; PREFIX.len() + COMM];
+        let mut to = name.iter_mut();
+        // The prefix is shorter than the name, so this runs to its end; the zip asks it first and takes nothing of `to` then.
+        for (from, to) in PREFIX.bytes().zip(&mut to) {
+            *to = from;
         }
-        name.push(0, GFP_KERNEL).map_err(|_| Errno::ENOMEM)?;
-        Ok(Self(name))
+        for (to, from) in to.zip(comm) {
+            *to = from;
+        }
+        if let Some(last) = name.last_mut() {
+            *last = 0;
+        }
+        Self(name)
     }
 
-    /// The name as C wants it, for as long as this is there.
+    /// The name as C wants it, for as long as this stays where it is.
     pub(crate) fn as_char_ptr(&self) -> *const c_char {
         self.0.as_ptr().cast()
     }

@@ -39,6 +39,8 @@ struct Channel {
     masked: bool,
     /// Its handlers are being called.
     running: bool,
+    /// It is in the queue of ports that are due.
+    queued: bool,
     owner: Option<Owner>,
     handlers: [Option<NonNull<End>>; HANDLERS],
 }
@@ -49,6 +51,7 @@ impl Channel {
         pending: false,
         masked: true,
         running: false,
+        queued: false,
         owner: None,
         handlers: [None; HANDLERS],
     };
@@ -66,8 +69,33 @@ pub(super) struct Channels {
     table: KVVec<Channel>,
     /// The usable numbers, as far as they have grown.
     usable: u32,
-    /// Ports that became due, at most once each. As long as the table, so there is always room.
-    due: KVVec<Port>,
+    due: Queue,
+}
+
+/// A queue of ports, each at most once, in as many slots as there are ports.
+struct Queue {
+    slots: KVVec<Port>,
+    /// Where the oldest is, and where the next goes: counted without end, so the slot is the remainder.
+    oldest: usize,
+    next: usize,
+}
+
+impl Queue {
+    fn push(&mut self, port: Port) {
+        if let Some(slot) = self.slots.get_mut(self.next % PORTS) {
+            *slot = port;
+            self.next = self.next.wrapping_add(1);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Port> {
+        if self.oldest == self.next {
+            return None;
+        }
+        let port = self.slots.get(self.oldest % PORTS).copied();
+        self.oldest = self.oldest.wrapping_add(1);
+        port
+    }
 }
 
 // SAFETY: The handlers behind the pointers may be called from any CPU.
@@ -75,12 +103,13 @@ unsafe impl Send for Channels {}
 
 impl Channels {
     pub(super) const fn new() -> Self {
-        Self { table: KVVec::new(), usable: PORTS_A_PAGE, due: KVVec::new() }
+        Self { table: KVVec::new(), usable: PORTS_A_PAGE, due: Queue { slots: KVVec::new(), oldest: 0, next: 0 } }
     }
 
     /// The machine's beginning: the kernel's port and virtual interrupt, and two static ports.
     pub(super) fn filled(kernels: Virq) -> Result<Self, Errno> {
-        let (mut table, due) = Self::storage()?;
+        let mut table = filled_with(|| Channel::CLOSED)?;
+        let due = Queue { slots: filled_with(|| Port(0))?, oldest: 0, next: 0 };
         let own = [
             (0, State::Virq(Virq(u32::MAX)), Some(Owner::Kernel)),
             (1, State::Virq(kernels), Some(Owner::Kernel)),
@@ -94,14 +123,6 @@ impl Channels {
             }
         }
         Ok(Self { table, usable: PORTS_A_PAGE, due })
-    }
-
-    fn storage() -> Result<(KVVec<Channel>, KVVec<Port>), Errno> {
-        let mut table = KVVec::with_capacity(PORTS, GFP_KERNEL).map_err(|_| Errno::ENOMEM)?;
-        for _ in 0..PORTS {
-            table.push_within_capacity(Channel::CLOSED).map_err(|_| Errno::ENOMEM)?;
-        }
-        Ok((table, KVVec::with_capacity(PORTS, GFP_KERNEL).map_err(|_| Errno::ENOMEM)?))
     }
 
     fn get(&self, port: Port) -> Option<&Channel> {
@@ -133,7 +154,7 @@ impl Channels {
         let (number, _) = self.table.iter().enumerate().find(free).ok_or(Errno::ENOSPC)?;
         let port = Port(number as u32);
         if let Some(channel) = self.get_mut(port) {
-            *channel = Channel { state, ..Channel::CLOSED };
+            *channel = Channel { state, queued: channel.queued, ..Channel::CLOSED };
         }
         Ok(port)
     }
@@ -240,24 +261,27 @@ impl Channels {
 
     /// Notes that the handlers of `port` are to be called, if they are.
     fn queue(&mut self, port: Port) {
-        let is_due = self.get(port).is_some_and(|channel| channel.is_due() && channel.owner.is_some());
-        if is_due && !self.due.contains(&port) {
-            let _ = self.due.push_within_capacity(port);
+        let Some(channel) = self.get_mut(port).filter(|channel| channel.is_due() && channel.owner.is_some()) else {
+            return;
+        };
+        if !core::mem::replace(&mut channel.queued, true) {
+            self.due.push(port);
         }
     }
 
     /// The next port whose handlers are to be called. They count as running until [`Channels::done`].
     pub(super) fn next_due(&mut self) -> Option<(Port, Handlers)> {
         loop {
-            if self.due.is_empty() {
-                return None;
+            let port = self.due.pop()?;
+            let Some(channel) = self.get_mut(port) else { continue };
+            channel.queued = false;
+            // It may have been closed, or masked again, since it was queued.
+            if channel.is_due() && channel.owner.is_some() {
+                channel.pending = false;
+                channel.masked = true;
+                channel.running = true;
+                return Some((port, channel.handlers));
             }
-            let port = self.due.remove(0).ok()?;
-            let Some(channel) = self.get_mut(port).filter(|channel| channel.is_due()) else { continue };
-            channel.pending = false;
-            channel.masked = true;
-            channel.running = true;
-            return Some((port, channel.handlers));
         }
     }
 
@@ -274,4 +298,12 @@ impl Channels {
 /// Whether a program that names this domain means the simulated one.
 fn is_this(domain: DomId) -> bool {
     domain == DomId(0) || domain == DomId::SELF
+}
+
+fn filled_with<T>(value: impl Fn() -> T) -> Result<KVVec<T>, Errno> {
+    let mut vec = KVVec::with_capacity(PORTS, GFP_KERNEL).map_err(|_| Errno::ENOMEM)?;
+    for _ in 0..PORTS {
+        vec.push_within_capacity(value()).map_err(|_| Errno::ENOMEM)?;
+    }
+    Ok(vec)
 }

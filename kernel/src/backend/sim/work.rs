@@ -3,7 +3,6 @@
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::pin::Pin;
 
 use kernel::bindings;
 use kernel::prelude::*;
@@ -77,6 +76,3 @@ unsafe extern "C" fn run(_: *mut bindings::irq_work) {
         lock().done(port);
     }
 }
-
-#[allow(dead_code)]
-fn _pinned(_: Pin<&IrqLock<Table>>) {}
