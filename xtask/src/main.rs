@@ -8,11 +8,14 @@ mod device_diff;
 mod fetch;
 mod fuzz;
 mod link;
+mod machine;
 mod models;
 mod mutations;
 mod paths;
+mod progress;
 mod replay;
 mod test;
+mod xen;
 
 use std::process::ExitCode;
 
@@ -44,6 +47,7 @@ enum Task {
     Bench(bench::Args),
     Mutations(mutations::Args),
     Fuzz(fuzz::Args),
+    Xen(xen::Args),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +68,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),
+        Task::Xen(args) => return xen::run(&args),
         Task::Mutations(args) => return mutations::run(&args),
     }
     Ok(ExitCode::SUCCESS)

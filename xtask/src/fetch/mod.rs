@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask fetch`: Debian packages for the tests, without root and without touching the system's package state.
 //!
-//! Files are kept by hash below `target/debian/cache` and unpacked below `target/debian/bookworm/root`; nothing is used whose
-//! SHA-256 is not in the table. A second run finds everything in place and asks nobody.
+//! Packages come in [sets](Set). Files are kept by hash below `target/debian/cache` and unpacked below `target/debian/SET/root`;
+//! nothing is used whose SHA-256 is not in the set's tables. A second run finds everything in place and asks nobody.
 
 mod download;
+mod set;
 mod sources;
 mod table;
 mod unpack;
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -20,9 +20,10 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use self::download::Downloader;
+pub use self::set::Set;
 use self::sources::Sources;
 use self::table::{Candidate, Package, Table};
-use crate::paths;
+use crate::{paths, progress};
 
 /// What `fetch` is asked for.
 #[derive(clap::Args, Debug, Default)]
@@ -30,11 +31,14 @@ pub struct Args {
     /// Fail if a package cannot be had; otherwise the tests that need it skip themselves
     #[arg(long)]
     pub require: bool,
+    /// What the packages are for
+    #[arg(long, value_enum, default_value_t)]
+    pub set: Set,
 }
 
-/// Gets all packages and unpacks them; says which are missing and why, and returns how many.
+/// Gets all packages of a set and unpacks them; says which are missing and why, and returns how many.
 pub fn run(args: &Args) -> Result<usize> {
-    let missing = if env::consts::ARCH == "x86_64" { fetch()? } else { vec![other_machine()] };
+    let missing = if env::consts::ARCH == "x86_64" { fetch(args.set)? } else { vec![other_machine()] };
     for line in &missing {
         eprintln!("fetch: {line}");
     }
@@ -44,6 +48,21 @@ pub fn run(args: &Args) -> Result<usize> {
     Ok(missing.len())
 }
 
+/// Gets a set of packages and answers with the folder that they are unpacked in; says nothing if it is there already.
+///
+/// # Errors
+/// A package cannot be had, or unpacked: the first one's reason, and how many there are.
+pub fn obtain(set: Set) -> Result<PathBuf> {
+    let (store, table) = (Store::new(paths::debian(), set.name()), set.table()?);
+    if !store.is_complete(&table) {
+        let missing = store.fill(&table)?;
+        if let Some(first) = missing.first() {
+            bail!("{} of {} missing; {first}", count(missing.len(), "package"), set.name());
+        }
+    }
+    Ok(store.root())
+}
+
 fn other_machine() -> String {
     format!(
         "the packages are for amd64 only, this machine is {}: their tests will be skipped",
@@ -51,9 +70,9 @@ fn other_machine() -> String {
     )
 }
 
-fn fetch() -> Result<Vec<String>> {
-    let store = Store::new(paths::debian());
-    let table = Table::bookworm()?;
+fn fetch(set: Set) -> Result<Vec<String>> {
+    let store = Store::new(paths::debian(), set.name());
+    let table = set.table()?;
     if store.is_complete(&table) {
         println!(
             "fetch: {} in place below {}",
@@ -62,30 +81,34 @@ fn fetch() -> Result<Vec<String>> {
         );
         return Ok(Vec::new());
     }
-    store.fill(&table)
+    let missing = store.fill(&table)?;
+    let found = table.packages.len() - missing.len();
+    println!("fetch: {} below {}", count(found, "package"), store.root().display());
+    Ok(missing)
 }
 
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The folder `target/debian`.
+/// The folder `target/debian`, and in it that of one set.
 struct Store {
     folder: PathBuf,
+    set: &'static str,
 }
 
 impl Store {
-    fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    fn new(folder: PathBuf, set: &'static str) -> Self {
+        Self { folder, set }
     }
 
     fn root(&self) -> PathBuf {
-        self.folder.join("bookworm/root")
+        self.folder.join(self.set).join("root")
     }
 
     /// The hashes of what `root` was made from, one a line.
     fn manifest(&self) -> PathBuf {
-        self.folder.join("bookworm/manifest")
+        self.folder.join(self.set).join("manifest")
     }
 
     fn cached(&self, candidate: &Candidate) -> PathBuf {
@@ -117,7 +140,6 @@ impl Store {
         flock(&lock, FlockOperation::LockExclusive).with_context(prepare)?;
         let (found, missing) = self.collect(table);
         self.unpack(&found)?;
-        println!("fetch: {} below {}", count(found.len(), "package"), self.root().display());
         Ok(missing)
     }
 
@@ -126,13 +148,13 @@ impl Store {
             Search { store: self, sources: Sources::new(&table.snapshot), downloader: Downloader::default() };
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for (index, package) in table.packages.iter().enumerate() {
-            progress(&format!("fetch: [{}/{}] {}", index + 1, table.packages.len(), package.name));
+            progress::line(&format!("fetch: [{}/{}] {}", index + 1, table.packages.len(), package.name));
             match search.find(package) {
                 Ok(candidate) => found.push(candidate),
                 Err(reason) => missing.push(format!("{}: {reason}", package.name)),
             }
         }
-        progress("");
+        progress::line("");
         (found, missing)
     }
 
@@ -251,15 +273,6 @@ fn verify(file: &Path, candidate: &Candidate) -> Result<()> {
     Ok(())
 }
 
-/// Shows `line` in place of the one before, on a terminal only.
-fn progress(line: &str) {
-    let mut out = io::stderr();
-    if out.is_terminal() {
-        let _ = write!(out, "\r\x1b[K{line}");
-        let _ = out.flush();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_damaged_file_in_the_cache_is_not_used() {
-        let store = Store::new(scratch("cache"));
+        let store = Store::new(scratch("cache"), "set");
         fs::write(store.cached(&abc()), "abd").unwrap();
         assert_eq!(store.in_cache(&table().packages[0]), None);
         fs::write(store.cached(&abc()), "abc").unwrap();
@@ -304,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_store_is_complete_when_its_root_was_made_from_a_candidate_of_each_package() {
-        let store = Store::new(scratch("complete"));
+        let store = Store::new(scratch("complete"), "set");
         fs::create_dir_all(store.root()).unwrap();
         assert!(!store.is_complete(&table()));
         fs::write(store.manifest(), format!("{ABC}\n")).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The table of packages: `packages/bookworm.txt`.
+//! Tables of packages: the files of `packages`.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -37,18 +37,24 @@ pub struct Table {
 }
 
 impl Table {
-    /// The table that is part of this program.
-    pub fn bookworm() -> Result<Self> {
-        Self::parse(include_str!("../../packages/bookworm.txt")).context("packages/bookworm.txt")
-    }
-
-    fn parse(text: &str) -> Result<Self> {
+    /// The packages of several tables, each with its file's name. The snapshot is that of the last.
+    ///
+    /// # Errors
+    /// A line is damaged, or no table names a snapshot.
+    pub fn parse(files: &[(&str, &str)]) -> Result<Self> {
         let mut table = Self { snapshot: String::new(), packages: Vec::new() };
-        for (number, line) in text.lines().enumerate() {
-            table.line(line).with_context(|| format!("line {}", number + 1))?;
+        for (name, text) in files {
+            table.file(text).with_context(|| format!("packages/{name}"))?;
         }
         ensure!(!table.snapshot.is_empty(), "no snapshot line");
         Ok(table)
+    }
+
+    fn file(&mut self, text: &str) -> Result<()> {
+        for (number, line) in text.lines().enumerate() {
+            self.line(line).with_context(|| format!("line {}", number + 1))?;
+        }
+        Ok(())
     }
 
     fn line(&mut self, line: &str) -> Result<()> {
@@ -86,11 +92,8 @@ mod tests {
 
     const HASH: &str = "0c248b179f1d58277bdf2d67660b75219172bc812aa89cfe4b70a6e12f913a4c";
 
-    #[test]
-    fn the_built_in_table_parses_and_names_the_library_under_test() {
-        let table = Table::bookworm().unwrap();
-        assert!(table.packages.iter().any(|package| package.name == "libxenevtchn1"));
-        assert!(table.packages.iter().all(|package| !package.candidates.is_empty()));
+    fn parse(text: &str) -> Result<Table> {
+        Table::parse(&[("f", text)])
     }
 
     #[test]
@@ -98,18 +101,29 @@ mod tests {
         let text = format!(
             "snapshot S\na 2 10 {HASH} debian-security p/a2\nb 1 10 {HASH} debian p/b\na 1 10 {HASH} debian p/a1\n"
         );
-        let table = Table::parse(&text).unwrap();
+        let table = parse(&text).unwrap();
         let versions: Vec<_> =
             table.packages[0].candidates.iter().map(|candidate| candidate.version.as_str()).collect();
         assert_eq!((table.packages.len(), versions), (2, vec!["2", "1"]));
     }
 
     #[test]
+    fn several_tables_make_one_and_the_last_snapshot_counts() {
+        let (first, second) = (
+            format!("snapshot S\na 1 10 {HASH} debian p/a\n"),
+            format!("snapshot T\nb 1 10 {HASH} debian p/b\n"),
+        );
+        let table = Table::parse(&[("f", &first), ("g", &second)]).unwrap();
+        let names: Vec<_> = table.packages.iter().map(|package| package.name.as_str()).collect();
+        assert_eq!((names, table.snapshot.as_str()), (vec!["a", "b"], "T"));
+    }
+
+    #[test]
     fn a_damaged_hash_or_a_missing_field_is_refused_with_its_line() {
         for bad in ["a 1 10 0c24 debian p/a", "a 1 10", "a 1 ten HASH debian p/a"] {
             let text = format!("snapshot S\n{}\n", bad.replace("HASH", HASH));
-            let error = format!("{:#}", Table::parse(&text).unwrap_err());
-            assert!(error.starts_with("line 2"), "{error}");
+            let error = format!("{:#}", parse(&text).unwrap_err());
+            assert!(error.starts_with("packages/f: line 2"), "{error}");
         }
     }
 }

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! QEMU: which one, and its command line.
+//!
+//! The machine has a serial line for its console, and four virtio ports by which the program's output, its results and its status
+//! come out, each into a file of its own.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+
+use super::packages::{self, Unavailable};
+use crate::fetch::Set;
+
+const PROGRAM: &str = "qemu-system-x86_64";
+/// The variable that names another QEMU.
+const VARIABLE: &str = "EVTCHN_QEMU";
+
+/// The files into which a running machine writes, in a folder.
+pub const CONSOLE: &str = "console";
+/// The names of the virtio ports, and of their files.
+pub const PORTS: [&str; 4] = ["stdout", "stderr", "results", "status"];
+
+/// What is booted.
+pub enum Boot<'a> {
+    /// Xen with a kernel for domain 0.
+    Xen { xen: &'a Path, xen_args: &'a str, kernel: &'a Path, kernel_args: &'a str },
+    /// A kernel alone.
+    Linux { kernel: &'a Path, kernel_args: &'a str },
+}
+
+/// The parts of the machine itself.
+pub struct Hardware<'a> {
+    pub cpus: u32,
+    pub memory: u32,
+    pub cpu_model: &'a str,
+}
+
+/// A command that runs the machine and writes into files of `folder`.
+///
+/// # Errors
+/// [`Unavailable`](super::Unavailable): there is no QEMU.
+pub fn command(hardware: &Hardware<'_>, boot: &Boot<'_>, initramfs: &Path, folder: &Path) -> Result<Command> {
+    let mut qemu = program()?;
+    qemu.args(["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", hardware.cpu_model]);
+    qemu.args(["-smp", &hardware.cpus.to_string(), "-m", &hardware.memory.to_string()]);
+    qemu.args([
+        "-display",
+        "none",
+        "-vga",
+        "none",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-monitor",
+        "none",
+    ]);
+    qemu.args(["-serial", &format!("file:{}", folder.join(CONSOLE).display())]);
+    qemu.args(["-device", "virtio-serial-pci,max_ports=8"]);
+    for port in PORTS {
+        qemu.args(["-chardev", &format!("file,id={port},path={}", escaped(&folder.join(port)))]);
+        qemu.args(["-device", &format!("virtserialport,chardev={port},name={port}")]);
+    }
+    match boot {
+        Boot::Xen { xen, xen_args, kernel, kernel_args } => {
+            qemu.arg("-kernel").arg(xen).args(["-append", xen_args, "-initrd"]);
+            qemu.arg(modules(kernel, kernel_args, initramfs));
+        }
+        Boot::Linux { kernel, kernel_args } => {
+            qemu.arg("-kernel").arg(kernel).args(["-append", kernel_args, "-initrd"]).arg(initramfs);
+        }
+    }
+    qemu.stdin(Stdio::null());
+    Ok(qemu)
+}
+
+/// The multiboot modules: domain 0's kernel with its arguments, and its initramfs. A comma ends a module.
+fn modules(kernel: &Path, args: &str, initramfs: &Path) -> OsString {
+    format!("{} {},{}", escaped(kernel), args.replace(',', ",,"), escaped(initramfs)).into()
+}
+
+/// A path in an option, where a comma is written twice.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// `EVTCHN_QEMU`, or the QEMU that is installed, or Debian's.
+fn program() -> Result<Command> {
+    if let Some(named) = env::var_os(VARIABLE).map(PathBuf::from) {
+        ensure!(
+            named.is_file(),
+            Unavailable::new(format!("{VARIABLE} names {}, which is no file", named.display()))
+        );
+        return Ok(Command::new(named));
+    }
+    match installed() {
+        Some(path) => Ok(Command::new(path)),
+        None => Ok(unpacked(&packages::obtain(Set::Qemu)?)),
+    }
+}
+
+fn installed() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|program| program.is_file())
+}
+
+/// QEMU of unpacked packages, started by their own loader, so that it sees their libraries and nothing else does.
+fn unpacked(root: &Path) -> Command {
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(&libraries).arg(root.join("usr/bin").join(PROGRAM));
+    for firmware in ["usr/share/qemu", "usr/share/seabios"] {
+        command.arg("-L").arg(root.join(firmware));
+    }
+    command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_of_arguments_and_paths_do_not_end_a_module() {
+        let modules = modules(Path::new("/k,1"), "console=hvc0,a", Path::new("/i"));
+        assert_eq!(modules, "/k,,1 console=hvc0,,a,/i");
+    }
+}
