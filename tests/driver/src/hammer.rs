@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Threads that do everything to a few files at the same time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use evtchn_abi::ioctl::Ioctl;
+use evtchn_abi::Errno;
+
+use crate::device::Device;
+use crate::report::Report;
+
+/// How many files the threads share.
+const FILES: usize = 3;
+/// How many ports of each file are remembered; older ones are given up.
+const PORTS: usize = 100;
+
+/// What the threads did, in all.
+#[derive(Default)]
+struct Done {
+    calls: AtomicU64,
+    events: AtomicU64,
+}
+
+/// Lets threads loose for some seconds. Then everything must still work.
+///
+/// # Errors
+/// A file cannot be opened.
+pub fn run(report: &mut Report, seconds: u64, threads: u32, seed: u64) -> Result<()> {
+    report.begin("hammer");
+    let files: Vec<Device> = (0..FILES).map(|_| Device::open()).collect::<Result<_>>()?;
+    let (stop, done) = (AtomicBool::new(false), Done::default());
+    let surprises: Vec<(Ioctl, Errno)> = thread::scope(|scope| {
+        let start = |number: u64| {
+            let random = Random(seed.wrapping_mul(1_000_003).wrapping_add(number));
+            let (files, stop, done) = (&files, &stop, &done);
+            scope.spawn(move || Hammer { files, random, surprises: Vec::new() }.swing(stop, done))
+        };
+        let running: Vec<_> = (0..u64::from(threads)).map(start).collect();
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            thread::sleep(Duration::from_millis(50));
+        }
+        stop.store(true, Ordering::SeqCst);
+        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    });
+    drop(files);
+    let (calls, events) = (done.calls.into_inner(), done.events.into_inner());
+    eprintln!("hammer: {calls} calls, {events} events read");
+    report.is("errors that make no sense", surprises, vec![]);
+    report.is("calls and events", calls > 100 && events > 10, true);
+    let (file, other) = (Device::open()?, Device::open()?);
+    let (port, theirs) = file.pair(&other)?;
+    other.notify(theirs).ok();
+    report.is("an event afterwards", file.next(1)? == [port], true);
+    Ok(())
+}
+
+/// One thread.
+struct Hammer<'a> {
+    files: &'a [Device],
+    random: Random,
+    surprises: Vec<(Ioctl, Errno)>,
+}
+
+impl Hammer<'_> {
+    fn swing(mut self, stop: &AtomicBool, done: &Done) -> Vec<(Ioctl, Errno)> {
+        let mut ports: Vec<u32> = Vec::new();
+        let mut own: Option<Device> = None;
+        while !stop.load(Ordering::Relaxed) {
+            done.calls.fetch_add(1, Ordering::Relaxed);
+            let which = self.random.below(FILES as u64 + 1) as usize;
+            let file = match self.files.get(which) {
+                Some(file) => file,
+                // A file of this thread alone, closed now and then with all it has.
+                None => match own.take().filter(|_| self.random.below(50) != 0).map_or_else(Device::open, Ok) {
+                    Ok(file) => own.insert(file),
+                    Err(_) => continue,
+                },
+            };
+            step(file, &mut ports, &mut self.random, &mut self.surprises, done);
+        }
+        self.surprises
+    }
+}
+
+fn step(
+    file: &Device,
+    ports: &mut Vec<u32>,
+    random: &mut Random,
+    surprises: &mut Vec<(Ioctl, Errno)>,
+    done: &Done,
+) {
+    let some = ports.get(random.below(ports.len().max(1) as u64) as usize).copied().unwrap_or(5);
+    let mut call = |command: Ioctl, argument: &[u32], allowed: &[Errno]| {
+        let answer = file.ioctl(command, argument);
+        surprises.extend(answer.err().filter(|errno| !allowed.contains(errno)).map(|errno| (command, errno)));
+        answer.ok()
+    };
+    match random.below(16) {
+        0 | 1 => ports.extend(call(Ioctl::BIND_UNBOUND_PORT, &[crate::device::SELF], &[])),
+        2 | 3 => {
+            ports.extend(call(Ioctl::BIND_INTERDOMAIN, &[crate::device::SELF, some], &[Errno::EINVAL]));
+        }
+        4 => {
+            let virq = 4 + random.below(4) as u32;
+            ports.extend(call(Ioctl::BIND_VIRQ, &[virq], &[Errno::EEXIST]));
+        }
+        5 => {
+            call(Ioctl::UNBIND, &[some], &[Errno::ENOTCONN]);
+        }
+        6 if random.below(20) == 0 => {
+            call(Ioctl::RESET, &[], &[]);
+        }
+        6..=9 => {
+            call(Ioctl::NOTIFY, &[some], &[Errno::ENOTCONN]);
+        }
+        10..=12 => {
+            let got = file.read(1 + random.below(64) as usize).unwrap_or_default();
+            done.events.fetch_add(got.len() as u64, Ordering::Relaxed);
+            file.write(&got).ok();
+        }
+        13 => {
+            file.write(ports).ok();
+        }
+        14 => {
+            file.mask().ok();
+        }
+        _ => {
+            // What another thread's numbers are is nobody's secret.
+            ports.push(random.below(200) as u32 + 1);
+        }
+    }
+    if ports.len() > PORTS {
+        let port = ports.remove(0);
+        file.unbind(port).ok();
+    }
+}
+
+/// Numbers that look random (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ mixed >> 31) >> 11) % limit
+    }
+}
