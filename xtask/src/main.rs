@@ -16,6 +16,7 @@ mod progress;
 mod replay;
 mod test;
 mod xen;
+mod xen_tests;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ enum Task {
     Mutations(mutations::Args),
     Fuzz(fuzz::Args),
     Xen(xen::Args),
+    XenTests(xen_tests::Args),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Link => link::run()?,
         Task::Models(args) => models::run(args)?,
         Task::Fuzz(args) => fuzz::run(&args)?,
+        Task::XenTests(args) => xen_tests::run(&args)?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),

@@ -18,6 +18,16 @@ fn file(name: &str) -> String {
 
 #[test]
 fn all_twelve_library_calls_work_between_two_domains() {
+    twelve_calls("2", "1");
+}
+
+#[test]
+fn all_twelve_library_calls_work_within_one_domain() {
+    twelve_calls("0", "0");
+}
+
+/// The conversation of the two programs, in these domains.
+fn twelve_calls(client_domain: &str, server_domain: &str) {
     let Some(packages) = Packages::with(&[HEADER, LIBRARY]) else {
         return;
     };
@@ -29,8 +39,8 @@ fn all_twelve_library_calls_work_between_two_domains() {
         return;
     };
     let dir = scratch.arg();
-    let client = ["--domain", "2", "--", &client, &dir, "1"];
-    let server = ["--domain", "1", "--", &server, &dir, "2"];
+    let client = ["--domain", client_domain, "--", &client, &dir, server_domain];
+    let server = ["--domain", server_domain, "--", &server, &dir, client_domain];
     let both = [&client[..], &["--and"], &server].concat();
     let finished = Launch::new(both).succeed();
     assert!(

@@ -76,7 +76,7 @@ impl Tools {
             .args(["--domain", &xen.meta.domid.to_string()])
             .args(["--", "sh", "-c", WITHOUT_LOCKED_MEMORY, "sh"])
             .arg(&self.recorder);
-        command.args(program(xen, run.seed)?).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args(arguments(xen, run.seed)?).stdin(Stdio::null()).stdout(Stdio::piped());
         if let Some(settle_us) = run.settle_us {
             command.env("ORACLE_SETTLE_US", settle_us.to_string());
         }
@@ -90,8 +90,11 @@ fn driver_level(linux: &str) -> &'static str {
     if linux.starts_with("6.1.") { "6.1" } else { "7.2" }
 }
 
-/// The recorder's arguments that make a recording like `xen` with another seed.
-fn program(xen: &Recording, seed: u64) -> Result<Vec<String>> {
+/// The recorder's arguments that make a recording like `xen`, if the seed is its own.
+///
+/// # Errors
+/// `xen` is not a device recording.
+pub fn arguments(xen: &Recording, seed: u64) -> Result<Vec<String>> {
     let sequences: BTreeSet<_> = xen.steps.iter().map(|step| step.seq.as_str()).collect();
     match xen.meta.mode.as_str() {
         "dev-fixed" => Ok(vec!["dev-fixed".to_owned()]),
@@ -176,15 +179,15 @@ mod tests {
 
     #[test]
     fn a_random_program_has_as_many_sequences_as_the_recording() {
-        let arguments = program(&load("xen4.17.7_linux6.1.192_2l.dev-random"), 7).unwrap();
-        assert_eq!(arguments, ["dev-random", "7", "200", "60"]);
-        let arguments = program(&load("xen4.17.7_linux6.1.192_2l.dev-fixed"), 7).unwrap();
-        assert_eq!(arguments, ["dev-fixed"]);
+        let words = arguments(&load("xen4.17.7_linux6.1.192_2l.dev-random"), 7).unwrap();
+        assert_eq!(words, ["dev-random", "7", "200", "60"]);
+        let words = arguments(&load("xen4.17.7_linux6.1.192_2l.dev-fixed"), 7).unwrap();
+        assert_eq!(words, ["dev-fixed"]);
     }
 
     #[test]
     fn a_hypercall_recording_is_not_run_again() {
-        assert!(program(&load("xen4.17.7_linux6.1.192_2l.hyper-fixed"), 7).is_err());
+        assert!(arguments(&load("xen4.17.7_linux6.1.192_2l.hyper-fixed"), 7).is_err());
     }
 
     #[test]

@@ -50,7 +50,10 @@ fn add(image: &mut Image, here: &Path, there: &str) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let inside = format!("{}/{}", there.trim_end_matches('/'), name.to_string_lossy());
-        add(image, &entry.path(), &inside)?;
+        // Packages have links to what is in other packages.
+        if entry.path().exists() {
+            add(image, &entry.path(), &inside)?;
+        }
     }
     Ok(())
 }

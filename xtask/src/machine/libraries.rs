@@ -6,24 +6,24 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use object::Endianness;
 use object::elf::PT_INTERP;
 use object::read::elf::{ElfFile64, ProgramHeader};
 
-/// The libraries and the loader of a file with these contents; none if it is not a program that needs any.
+/// The libraries and the loader of a file with these contents; none if it is not a program that needs any. One that is not found
+/// here is left out: the program may be meant to find it elsewhere there.
 ///
 /// # Errors
-/// The loader cannot be started, or a library is missing.
+/// The loader cannot be started.
 pub fn of(file: &Path, contents: &[u8]) -> Result<Vec<PathBuf>> {
     let Some(loader) = loader(contents) else {
         return Ok(Vec::new());
     };
-    let output = Command::new(&loader).arg("--list").arg(file).env("LC_ALL", "C").output();
-    let output = output.with_context(|| format!("cannot start {}", loader.display()))?;
-    let listing = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
-    let mut found: Vec<PathBuf> = listing.lines().filter_map(path).collect();
+    // What `ldd` does: the loader lists, and does not start the program.
+    let listing = Command::new(&loader).arg(file).env("LD_TRACE_LOADED_OBJECTS", "1").output();
+    let listing = listing.with_context(|| format!("cannot start {}", loader.display()))?;
+    let mut found: Vec<PathBuf> = String::from_utf8_lossy(&listing.stdout).lines().filter_map(path).collect();
     found.push(loader);
     Ok(found)
 }
@@ -57,6 +57,7 @@ mod tests {
                 Some("/lib/x86_64-linux-gnu/libc.so.6"),
             ),
             ("\t/lib64/ld-linux-x86-64.so.2 (0x00007f)", Some("/lib64/ld-linux-x86-64.so.2")),
+            ("\tlibnone.so.1 => not found", None),
             ("\tlinux-vdso.so.1 (0x00007ffd)", None),
         ] {
             assert_eq!(path(line), expected.map(PathBuf::from), "{line}");

@@ -189,7 +189,7 @@ impl Machine {
         self
     }
 
-    /// Puts all that a folder contains below an absolute path of the emulated machine.
+    /// Puts all that a folder contains below an absolute path of the emulated machine. Links are followed, those to nothing left out.
     #[must_use]
     pub fn folder(mut self, here: impl Into<PathBuf>, there: &str) -> Self {
         self.files.folder(here.into(), there);

@@ -9,7 +9,7 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm /var
 mount -t devpts pts /dev/pts
-mount -t tmpfs tmp /tmp
+chmod 1777 /tmp
 mount -t tmpfs shm /dev/shm
 ln -s ../run /var/run
 ip link set lo up 2>/dev/null
