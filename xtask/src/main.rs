@@ -7,6 +7,7 @@ mod ci;
 mod device_diff;
 mod fetch;
 mod fuzz;
+mod kernel;
 mod link;
 mod machine;
 mod models;
@@ -48,6 +49,7 @@ enum Task {
     Bench(bench::Args),
     Mutations(mutations::Args),
     Fuzz(fuzz::Args),
+    Kernel(kernel::Args),
     Xen(xen::Args),
     XenTests(xen_tests::Args),
 }
@@ -67,6 +69,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Link => link::run()?,
         Task::Models(args) => models::run(args)?,
         Task::Fuzz(args) => fuzz::run(&args)?,
+        Task::Kernel(args) => return kernel::run(&args),
         Task::XenTests(args) => xen_tests::run(&args)?,
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),

@@ -36,6 +36,8 @@ pub struct Hardware<'a> {
     pub cpus: u32,
     pub memory: u32,
     pub cpu_model: &'a str,
+    /// The clock counts instructions.
+    pub counted: bool,
 }
 
 /// A command that runs the machine and writes into files of `folder`.
@@ -44,7 +46,12 @@ pub struct Hardware<'a> {
 /// [`Unavailable`](super::Unavailable): there is no QEMU.
 pub fn command(hardware: &Hardware<'_>, boot: &Boot<'_>, initramfs: &Path, folder: &Path) -> Result<Command> {
     let mut qemu = program()?;
-    qemu.args(["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", hardware.cpu_model]);
+    qemu.args(["-machine", "pc", "-cpu", hardware.cpu_model]);
+    if hardware.counted {
+        qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+    } else {
+        qemu.args(["-accel", "tcg,thread=multi"]);
+    }
     qemu.args(["-smp", &hardware.cpus.to_string(), "-m", &hardware.memory.to_string()]);
     qemu.args([
         "-display",
