@@ -99,7 +99,9 @@ impl Ports {
             // SAFETY: `end` and the name stay until `tear_down` has called `detach`.
             None => unsafe { Platform::attach(port, file.name(), handler) }?,
             // SAFETY: As above.
-            Some(statics) => unsafe { statics.attach(port, file.name(), handler) }.map_err(SetUpError::Open)?,
+            Some(statics) => {
+                unsafe { statics.attach(port, file.name(), handler) }.map_err(SetUpError::Open)?
+            }
         };
         self.bound.insert(node.into_node(port.0, Bound { line, end }));
         self.count = count;

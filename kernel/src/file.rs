@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One open file, shared by all its descriptors.
 
+use evtchn_abi::Port;
 use evtchn_abi::{Errno, ioctl::Ioctl};
 use evtchn_device::{
     Command, Fault, Level, Pushed, ReadStep, UserArgument, ports_in, transfer::MAX_BYTES, whole_bytes,
 };
-use evtchn_abi::Port;
 use kernel::prelude::*;
 use kernel::sync::{Mutex, new_mutex};
 use kernel::uaccess::{UserPtr, UserSlice};

@@ -5,7 +5,12 @@
 
 use evtchn_abi::{Errno, ioctl::Ioctl};
 use kernel::prelude::*;
-use kernel::{bindings, ffi::{c_int, c_long, c_uint, c_ulong}, types::ForeignOwnable, uaccess::UserPtr};
+use kernel::{
+    bindings,
+    ffi::{c_int, c_long, c_uint, c_ulong},
+    types::ForeignOwnable,
+    uaccess::UserPtr,
+};
 
 use crate::file::File;
 
@@ -61,22 +66,34 @@ unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file
 /// # Safety
 ///
 /// The VFS calls it, for a file that `open` opened.
-unsafe extern "C" fn read(file: *mut bindings::file, buffer: *mut u8, length: usize, _: *mut bindings::loff_t) -> isize {
+unsafe extern "C" fn read(
+    file: *mut bindings::file,
+    buffer: *mut u8,
+    length: usize,
+    _: *mut bindings::loff_t,
+) -> isize {
     // SAFETY: The VFS keeps the file open.
     let this = unsafe { opened(file) };
     // SAFETY: As above. The flags may change at any moment (F_SETFL): one racy load, as everywhere in the kernel.
     let flags = unsafe { (&raw const (*file).f_flags).read_volatile() };
     let nonblocking = flags & bindings::O_NONBLOCK != 0;
-    this.read(UserPtr::from_ptr(buffer.cast()), length, nonblocking).map_or_else(negated, |bytes| bytes as isize)
+    this.read(UserPtr::from_ptr(buffer.cast()), length, nonblocking)
+        .map_or_else(negated, |bytes| bytes as isize)
 }
 
 /// # Safety
 ///
 /// The VFS calls it, for a file that `open` opened.
-unsafe extern "C" fn write(file: *mut bindings::file, buffer: *const u8, length: usize, _: *mut bindings::loff_t) -> isize {
+unsafe extern "C" fn write(
+    file: *mut bindings::file,
+    buffer: *const u8,
+    length: usize,
+    _: *mut bindings::loff_t,
+) -> isize {
     // SAFETY: The VFS keeps the file open.
     let this = unsafe { opened(file) };
-    this.write(UserPtr::from_ptr(buffer.cast_mut().cast()), length).map_or_else(negated, |bytes| bytes as isize)
+    this.write(UserPtr::from_ptr(buffer.cast_mut().cast()), length)
+        .map_or_else(negated, |bytes| bytes as isize)
 }
 
 /// # Safety
@@ -91,7 +108,10 @@ unsafe extern "C" fn ioctl(file: *mut bindings::file, word: c_uint, argument: c_
 /// # Safety
 ///
 /// The VFS calls it, for a file that `open` opened.
-unsafe extern "C" fn poll(file: *mut bindings::file, table: *mut bindings::poll_table_struct) -> bindings::__poll_t {
+unsafe extern "C" fn poll(
+    file: *mut bindings::file,
+    table: *mut bindings::poll_table_struct,
+) -> bindings::__poll_t {
     // SAFETY: The VFS keeps the file open.
     let this = unsafe { opened(file) };
     // SAFETY: The file and the table are those of this call.

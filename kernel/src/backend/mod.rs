@@ -75,7 +75,12 @@ pub(crate) trait Backend {
     /// # Safety
     ///
     /// As [`Backend::attach`].
-    unsafe fn attach_to_static(port: Port, line: Line, name: &InterruptName, handler: NonNull<End>) -> Result<(), Errno>;
+    unsafe fn attach_to_static(
+        port: Port,
+        line: Line,
+        name: &InterruptName,
+        handler: NonNull<End>,
+    ) -> Result<(), Errno>;
 
     /// Takes a handler away, and waits for it if it is running. With the last one the interrupt goes, and the channel is closed
     /// unless it is static or somebody else holds it.

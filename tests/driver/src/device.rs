@@ -122,7 +122,9 @@ impl Device {
     pub fn expect(&self, count: usize) -> Result<Vec<u32>> {
         let mut ports = Vec::new();
         while ports.len() < count {
-            ports.extend(self.next(count - ports.len()).with_context(|| format!("{ports:?} came, and no more"))?);
+            ports.extend(
+                self.next(count - ports.len()).with_context(|| format!("{ports:?} came, and no more"))?,
+            );
         }
         Ok(ports)
     }

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use evtchn_abi::ioctl::Ioctl;
 use evtchn_abi::Errno;
+use evtchn_abi::ioctl::Ioctl;
 
 use crate::device::Device;
 use crate::report::Report;
@@ -75,7 +75,8 @@ impl Hammer<'_> {
             let file = match self.files.get(which) {
                 Some(file) => file,
                 // A file of this thread alone, closed now and then with all it has.
-                None => match own.take().filter(|_| self.random.below(50) != 0).map_or_else(Device::open, Ok) {
+                None => match own.take().filter(|_| self.random.below(50) != 0).map_or_else(Device::open, Ok)
+                {
                     Ok(file) => own.insert(file),
                     Err(_) => continue,
                 },

@@ -40,7 +40,8 @@ impl Privcmd {
     fn call<A: CStruct>(&self, op: Op, arguments: &A) -> Result<A> {
         let mut bytes = arguments.to_bytes();
         let argument = bytes.as_mut().as_mut_ptr() as u64;
-        let call = PrivcmdHypercall { op: Hypercall::EVENT_CHANNEL_OP, arg: [op.0.into(), argument, 0, 0, 0] };
+        let call =
+            PrivcmdHypercall { op: Hypercall::EVENT_CHANNEL_OP, arg: [op.0.into(), argument, 0, 0, 0] };
         let result = sys::hypercall(self.0.as_fd(), HYPERCALL, &call.to_bytes());
         ensure!(result.is_ok(), "hypercall {op}: {result:?}");
         Ok(A::from_bytes(bytes))

@@ -9,8 +9,7 @@ const BOOKWORM: (&str, &str) = ("bookworm.txt", include_str!("../../packages/boo
 const MACHINE_BOOKWORM: (&str, &str) =
     ("machine-bookworm.txt", include_str!("../../packages/machine-bookworm.txt"));
 const MACHINE_SID: (&str, &str) = ("machine-sid.txt", include_str!("../../packages/machine-sid.txt"));
-const KERNEL_BUILD: (&str, &str) =
-    ("kernel-build.txt", include_str!("../../packages/kernel-build.txt"));
+const KERNEL_BUILD: (&str, &str) = ("kernel-build.txt", include_str!("../../packages/kernel-build.txt"));
 const QEMU: (&str, &str) = ("qemu.txt", include_str!("../../packages/qemu.txt"));
 
 /// Packages that are unpacked together.

@@ -13,6 +13,8 @@ use crate::{cargo, paths};
 
 /// The edition of the module's own files, which is that of the kernel's.
 const EDITION: &str = "2021";
+/// Their style is that of the rest of the project.
+const STYLE: &str = "2024";
 
 /// The module for Xen, or the one that simulates channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,10 @@ fn make(environment: &Environment, name: &str, arguments: &[&str]) -> Result<()>
 pub fn lints(environment: &Environment) -> Result<()> {
     let root = paths::workspace().join("kernel/src/main.rs");
     let mut rustfmt = Command::new("rustfmt");
-    rustfmt.args(["--check", "--edition", EDITION]).arg(root).current_dir(paths::workspace());
+    rustfmt
+        .args(["--check", "--edition", EDITION, "--style-edition", STYLE])
+        .arg(root)
+        .current_dir(paths::workspace());
     cargo::run(&mut rustfmt, "rustfmt of kernel/")?;
     for variant in Variant::ALL {
         let folder = format!("clippy-{}", variant.folder());

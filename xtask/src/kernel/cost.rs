@@ -55,7 +55,10 @@ impl Costs {
     fn parse(text: &str) -> Result<Self> {
         let mut costs = [0; 4];
         for (cost, name) in costs.iter_mut().zip(NAMES) {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .with_context(|| format!("no {name}"))?;
             *cost = line.trim().parse().context(name)?;
             ensure!(*cost > 0, "{name} cost nothing");
         }

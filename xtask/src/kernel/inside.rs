@@ -12,9 +12,11 @@ use rustix::process::geteuid;
 use crate::progress;
 
 /// What a program finds in its environment.
-const ENVIRONMENT: [&str; 4] = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C", "TMPDIR=/build"];
+const ENVIRONMENT: [&str; 4] =
+    ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C", "TMPDIR=/build"];
 /// Gives the folder the machine's devices and processes, in a mount namespace that ends with the program.
-const ENTER: &str = r#"mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" env -i "$@""#;
+const ENTER: &str =
+    r#"mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" env -i "$@""#;
 /// Lines of a failed program's output that are shown.
 const LAST_LINES: usize = 30;
 
@@ -32,7 +34,10 @@ impl<'a> Inside<'a> {
         let this = Self { root };
         let probe = this.command(&["true"]).stdout(Stdio::null()).output();
         let works = probe.as_ref().is_ok_and(|output| output.status.success());
-        ensure!(works, "the module is built in a root folder of its own: this needs root, or user namespaces (unshare --map-root-user)");
+        ensure!(
+            works,
+            "the module is built in a root folder of its own: this needs root, or user namespaces (unshare --map-root-user)"
+        );
         Ok(this)
     }
 
@@ -68,7 +73,10 @@ impl<'a> Inside<'a> {
             let text = std::fs::read(&log).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
             let lines: Vec<&str> = text.lines().collect();
-            bail!("{what} failed ({status}):\n{}", lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
+            bail!(
+                "{what} failed ({status}):\n{}",
+                lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+            );
         }
         Ok(())
     }

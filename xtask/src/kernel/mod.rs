@@ -82,7 +82,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for step in STEPS.iter().filter(wanted) {
         let start = Instant::now();
         let name = format!("{step:?}").to_lowercase();
-        let outcome = step.run(&environment, args).inspect_err(|error| eprintln!("kernel: {name}: {error:#}"));
+        let outcome =
+            step.run(&environment, args).inspect_err(|error| eprintln!("kernel: {name}: {error:#}"));
         let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
         println!("kernel: {name} {verdict} in {:.1} s", start.elapsed().as_secs_f64());
         if outcome.is_err() {

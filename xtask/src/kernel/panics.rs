@@ -20,7 +20,10 @@ pub fn check(variant: Variant) -> Result<()> {
     let object = fs::read(&path).with_context(|| path.display().to_string())?;
     let (symbols, panics) = panicking(&object)?;
     ensure!(panics.is_empty(), "{} can panic: {}", variant.file(), panics.join(", "));
-    println!("kernel: {} names {symbols} functions and variables of the kernel, none that panics", variant.file());
+    println!(
+        "kernel: {} names {symbols} functions and variables of the kernel, none that panics",
+        variant.file()
+    );
     Ok(())
 }
 

@@ -77,7 +77,10 @@ pub fn xen(hammer: u64) -> Result<()> {
     let machine = machine.file(recorder::build()?, "/t/recorder").toolstack();
     let outcome = run(&machine, &["xen.sh", &hammer.to_string()]);
     for whose in ["linux", "ours"] {
-        println!("kernel: {whose}: {}", verdicts(&folder, whose).unwrap_or_else(|error| format!("{error:#}")));
+        println!(
+            "kernel: {whose}: {}",
+            verdicts(&folder, whose).unwrap_or_else(|error| format!("{error:#}"))
+        );
     }
     outcome?;
     same_answers(&folder)?;

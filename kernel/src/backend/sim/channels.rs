@@ -103,7 +103,11 @@ unsafe impl Send for Channels {}
 
 impl Channels {
     pub(super) const fn new() -> Self {
-        Self { table: KVVec::new(), usable: PORTS_A_PAGE, due: Queue { slots: KVVec::new(), oldest: 0, next: 0 } }
+        Self {
+            table: KVVec::new(),
+            usable: PORTS_A_PAGE,
+            due: Queue { slots: KVVec::new(), oldest: 0, next: 0 },
+        }
     }
 
     /// The machine's beginning: the kernel's port and virtual interrupt, and two static ports.
@@ -150,7 +154,8 @@ impl Channels {
     }
 
     fn open(&mut self, state: State) -> Result<Port, Errno> {
-        let free = |(_, channel): &(usize, &Channel)| channel.state == State::Closed && channel.owner.is_none();
+        let free =
+            |(_, channel): &(usize, &Channel)| channel.state == State::Closed && channel.owner.is_none();
         let (number, _) = self.table.iter().enumerate().find(free).ok_or(Errno::ENOSPC)?;
         let port = Port(number as u32);
         if let Some(channel) = self.get_mut(port) {
@@ -261,7 +266,8 @@ impl Channels {
 
     /// Notes that the handlers of `port` are to be called, if they are.
     fn queue(&mut self, port: Port) {
-        let Some(channel) = self.get_mut(port).filter(|channel| channel.is_due() && channel.owner.is_some()) else {
+        let Some(channel) = self.get_mut(port).filter(|channel| channel.is_due() && channel.owner.is_some())
+        else {
             return;
         };
         if !core::mem::replace(&mut channel.queued, true) {

@@ -103,7 +103,12 @@ impl Backend for Sim {
         Ok(Line(port.0))
     }
 
-    unsafe fn attach_to_static(port: Port, _: Line, _: &InterruptName, handler: NonNull<End>) -> Result<(), Errno> {
+    unsafe fn attach_to_static(
+        port: Port,
+        _: Line,
+        _: &InterruptName,
+        handler: NonNull<End>,
+    ) -> Result<(), Errno> {
         work::lock().attach(port, Owner::Static, handler)
     }
 

@@ -16,8 +16,8 @@ use evtchn_abi::args::{AllocUnbound, BindInterdomain, BindVirq, Close, Send, Sta
 use evtchn_abi::{ChannelStatus, DomId, Errno, Op, Port, VcpuId, Virq};
 use evtchn_device::SetUpError;
 use kernel::bindings;
-use kernel::error::code::ENODEV;
 use kernel::error::Result as KernelResult;
+use kernel::error::code::ENODEV;
 use kernel::ffi::{c_int, c_uint, c_ulong};
 
 use super::{Backend, Line};
@@ -114,7 +114,12 @@ impl Backend for Xen {
         Ok(line)
     }
 
-    unsafe fn attach_to_static(port: Port, line: Line, name: &InterruptName, handler: NonNull<End>) -> Result<(), Errno> {
+    unsafe fn attach_to_static(
+        port: Port,
+        line: Line,
+        name: &InterruptName,
+        handler: NonNull<End>,
+    ) -> Result<(), Errno> {
         // SAFETY: The function has no conditions.
         errno_of(unsafe { symbols::evtchn_get(port.0) })?;
         // SAFETY: The caller's promise.
@@ -156,7 +161,9 @@ fn make_line(port: Port) -> Result<Line, Errno> {
 unsafe fn install(line: Line, name: &InterruptName, handler: NonNull<End>) -> Result<(), Errno> {
     let data = handler.as_ptr().cast();
     // SAFETY: The caller's promise.
-    errno_of(unsafe { bindings::request_threaded_irq(line.0, Some(interrupt), None, FLAGS, name.as_char_ptr(), data) })
+    errno_of(unsafe {
+        bindings::request_threaded_irq(line.0, Some(interrupt), None, FLAGS, name.as_char_ptr(), data)
+    })
 }
 
 /// Makes the interrupt of a port counted, with one user. gntdev and gntalloc can hold it from now on.

@@ -57,7 +57,11 @@ fn lengths(report: &mut Report) -> Result<()> {
         std::thread::sleep(crate::device::SETTLE);
         let mut buffer = [0_u32; 16];
         let bytes = sys::read(file.as_fd(), buffer.as_mut_ptr() as usize, length);
-        report.is(&format!("read of {length} bytes, with 4 ports there"), bytes, Ok((length as u32 / 4 * 4).min(16)));
+        report.is(
+            &format!("read of {length} bytes, with 4 ports there"),
+            bytes,
+            Ok((length as u32 / 4 * 4).min(16)),
+        );
         file.reset().ok();
         let all: Vec<u32> = pairs.iter().map(|(ours, _)| *ours).collect();
         file.write(&all).ok();
@@ -91,7 +95,9 @@ fn fault(report: &mut Report) -> Result<()> {
 fn write_lengths(report: &mut Report) -> Result<()> {
     let file = Device::open()?;
     let nobody = vec![0xeeee_eeee_u32; 4096];
-    for (bytes, taken) in [(4, 4), (5, 4), (7, 4), (8, 8), (33, 32), (36, 36), (4096, 4096), (4100, 4096), (16384, 4096)] {
+    for (bytes, taken) in
+        [(4, 4), (5, 4), (7, 4), (8, 8), (33, 32), (36, 36), (4096, 4096), (4100, 4096), (16384, 4096)]
+    {
         let result = sys::write(file.as_fd(), nobody.as_ptr() as usize, bytes);
         report.is(&format!("write of {bytes} bytes"), result, Ok(taken));
     }
@@ -101,7 +107,11 @@ fn write_lengths(report: &mut Report) -> Result<()> {
 fn write_fault(report: &mut Report) -> Result<()> {
     let file = Device::open()?;
     for bytes in [4, 32, 36, 4096, 16384] {
-        report.is(&format!("write of {bytes} bytes at a bad address"), raw_write(&file, bytes), Err(Errno::EFAULT));
+        report.is(
+            &format!("write of {bytes} bytes at a bad address"),
+            raw_write(&file, bytes),
+            Err(Errno::EFAULT),
+        );
     }
     Ok(())
 }

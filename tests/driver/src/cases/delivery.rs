@@ -17,7 +17,10 @@ pub const CASES: &[Case] = &[
     ("delivery.both_ends_in_one_file", loopback),
 ];
 
-fn names(report: &Report, ports: Result<Vec<u32>, evtchn_abi::Errno>) -> Result<Vec<String>, evtchn_abi::Errno> {
+fn names(
+    report: &Report,
+    ports: Result<Vec<u32>, evtchn_abi::Errno>,
+) -> Result<Vec<String>, evtchn_abi::Errno> {
     ports.map(|ports| report.named(&ports))
 }
 

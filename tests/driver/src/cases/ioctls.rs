@@ -108,7 +108,11 @@ fn not_connectable(report: &mut Report) -> Result<()> {
     report.is("port 0", file.connect(0), Err(Errno::EINVAL));
     report.is("a number out of range", file.connect(100_000), Err(Errno::EINVAL));
     report.is("a port for another domain", file.connect(stranger), Err(Errno::EINVAL));
-    report.is("a domain that is not there", file.ioctl(Ioctl::BIND_INTERDOMAIN, &[999, port]), Err(Errno::ESRCH));
+    report.is(
+        "a domain that is not there",
+        file.ioctl(Ioctl::BIND_INTERDOMAIN, &[999, port]),
+        Err(Errno::ESRCH),
+    );
     report.is("a port that waits", file.connect(port).is_ok(), true);
     report.is("the same port, connected by now", file.connect(port), Err(Errno::EINVAL));
     let again = file.unbound().unwrap_or_default();

@@ -38,7 +38,10 @@ fn interrupts() -> Result<usize> {
     let comm = fs::read_to_string("/proc/self/comm")?;
     let name = format!("evtchn:{}", comm.trim_end());
     let table = fs::read_to_string("/proc/interrupts")?;
-    Ok(table.lines().filter(|line| line.contains("xen-dyn-lateeoi") && line.trim_end().ends_with(&name)).count())
+    Ok(table
+        .lines()
+        .filter(|line| line.contains("xen-dyn-lateeoi") && line.trim_end().ends_with(&name))
+        .count())
 }
 
 fn interrupt_names(report: &mut Report) -> Result<()> {

@@ -47,7 +47,11 @@ fn refused(report: &mut Report) -> Result<()> {
     report.is("VIRQ", file.ioctl(Ioctl::BIND_VIRQ, &[4]), Err(Errno::EACCES));
     report.is("VIRQ, nothing to read", file.ioctl_nowhere(Ioctl::BIND_VIRQ), Err(Errno::EACCES));
     report.is("unbound port", file.ioctl(Ioctl::BIND_UNBOUND_PORT, &[7]), Err(Errno::EACCES));
-    report.is("unbound port, nothing to read", file.ioctl_nowhere(Ioctl::BIND_UNBOUND_PORT), Err(Errno::EACCES));
+    report.is(
+        "unbound port, nothing to read",
+        file.ioctl_nowhere(Ioctl::BIND_UNBOUND_PORT),
+        Err(Errno::EACCES),
+    );
     let connect = |domain: u32| file.ioctl(Ioctl::BIND_INTERDOMAIN, &[domain, unbound]);
     report.is("another domain", connect(SELF), Err(Errno::EACCES));
     report.is("another, with the permitted one in its lower bits", connect(0x1_0007), Err(Errno::EACCES));

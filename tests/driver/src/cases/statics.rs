@@ -10,8 +10,11 @@ use crate::device::Device;
 use crate::privcmd::Privcmd;
 use crate::report::{Driver, Report};
 
-pub const CASES: &[Case] =
-    &[("statics.one_user", one_user), ("statics.events", events), ("statics.on_a_restricted_file", restricted)];
+pub const CASES: &[Case] = &[
+    ("statics.one_user", one_user),
+    ("statics.events", events),
+    ("statics.on_a_restricted_file", restricted),
+];
 
 /// A port that exists and that nobody uses.
 pub struct Existing {
@@ -93,6 +96,11 @@ fn restricted(report: &mut Report) -> Result<()> {
     let file = Device::open()?;
     report.is("restricted", file.ioctl(Ioctl::RESTRICT_DOMID, &[7]), Ok(0));
     report.differs("bind", bind(&file, existing.port), Ok(0), Err(Errno::EACCES));
-    report.differs("bind, nothing to read", file.ioctl_nowhere(Ioctl::BIND_STATIC), Err(Errno::EFAULT), Err(Errno::EACCES));
+    report.differs(
+        "bind, nothing to read",
+        file.ioctl_nowhere(Ioctl::BIND_STATIC),
+        Err(Errno::EFAULT),
+        Err(Errno::EACCES),
+    );
     Ok(())
 }
