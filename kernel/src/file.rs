@@ -164,6 +164,12 @@ impl PinnedDrop for File {
     }
 }
 
+/// Calls on one file come from any thread, and interrupts on any CPU.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<File>();
+};
+
 /// What the argument of an ioctl points to.
 struct Argument(UserPtr);
 

@@ -95,8 +95,12 @@ impl Statics {
             users.count = users.count.wrapping_sub(1);
             users.count
         });
-        if left == Some(0) {
-            users.remove(&port.0);
+        match left {
+            Some(0) => drop(users.remove(&port.0)),
+            // The file that is gone may have had an event that it did not answer, and one that has come since may be waiting
+            // for nothing else.
+            Some(_) => Platform::end_of_interrupt(line),
+            None => {}
         }
     }
 }

@@ -17,6 +17,8 @@ pub fn run(report: &mut Report) -> Result<()> {
     ensure!(report.driver() != Driver::Linux, "these calls would stop a machine with Linux's own driver");
     report.begin("hazards.two_files_with_one_static_port");
     two_files(report)?;
+    report.begin("hazards.a_static_port_that_was_left_disabled");
+    left_disabled(report)?;
     report.begin("hazards.ports_of_the_kernel");
     ports_of_the_kernel(report)?;
     report.begin("hazards.ports_of_other_files");
@@ -41,6 +43,28 @@ fn two_files(report: &mut Report) -> Result<()> {
     drop(third);
     report.is("the port is open", existing.is_open()?, true);
     report.is("and can be bound again", bind(&first, existing.port), Ok(0));
+    Ok(())
+}
+
+/// A file that lets go of a port which it has not enabled again does not take it from the others.
+fn left_disabled(report: &mut Report) -> Result<()> {
+    let existing = Existing::new(report.driver())?;
+    let (first, second, peer) = (Device::open()?, Device::open()?, Device::open()?);
+    report.name(existing.port, "s");
+    report.is("the first file", bind(&first, existing.port), Ok(0));
+    let theirs = existing.peer(&peer)?;
+    peer.settled().ok();
+    peer.notify(theirs).ok();
+    let got = first.next(8)?;
+    report.is("its event", report.named(&got), vec!["s".to_owned()]);
+    report.is("the second file", bind(&second, existing.port), Ok(0));
+    report.is("the first lets go", first.unbind(existing.port), Ok(0));
+    for _ in 0..2 {
+        peer.notify(theirs).ok();
+        let got = second.next(8)?;
+        report.is("an event", report.named(&got), vec!["s".to_owned()]);
+        second.write(&[existing.port]).ok();
+    }
     Ok(())
 }
 

@@ -30,6 +30,12 @@ pub fn ioctl(fd: BorrowedFd<'_>, command: u32, argument: usize) -> Answer<u32> {
     answer(unsafe { libc::ioctl(fd.as_raw_fd(), command.into(), argument) }.into())
 }
 
+/// `ioctl` of a driver that writes its answer to the argument.
+pub fn ioctl_mut(fd: BorrowedFd<'_>, command: u32, argument: &mut [u32]) -> Answer<u32> {
+    // SAFETY: the commands used here have arguments as long as what the callers give.
+    answer(unsafe { libc::ioctl(fd.as_raw_fd(), command.into(), argument.as_mut_ptr()) }.into())
+}
+
 /// `ioctl` of the hypercall device: the hypercall's answer, negative for an error. `argument` is written to.
 pub fn hypercall(fd: BorrowedFd<'_>, command: u32, call: &[u8]) -> Answer<i64> {
     // SAFETY: the command reads `call`; what the pointers in it lead to is the caller's own buffer, which it keeps.
@@ -105,12 +111,13 @@ pub fn signal(thread: Thread, signal: i32) {
 
 /// Has the file send SIGIO to this process.
 pub fn want_sigio(fd: BorrowedFd<'_>) {
+    let me = std::process::id() as libc::pid_t;
     // SAFETY: no memory is involved.
-    unsafe {
-        libc::fcntl(fd.as_raw_fd(), libc::F_SETOWN, libc::getpid());
-        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
-        libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_ASYNC);
-    }
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETOWN, me) };
+    // SAFETY: as above.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    // SAFETY: as above.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_ASYNC) };
 }
 
 /// The processor's time stamp counter.

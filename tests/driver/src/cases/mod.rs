@@ -3,6 +3,7 @@
 
 mod calls;
 mod delivery;
+mod holders;
 mod ioctls;
 mod node;
 mod restriction;
@@ -31,6 +32,7 @@ pub fn run(report: &mut Report, filter: &str) -> Result<()> {
         restriction::CASES,
         waiting::CASES,
         statics::CASES,
+        holders::CASES,
     ];
     for (name, case) in all.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
         report.begin(name);

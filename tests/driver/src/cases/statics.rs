@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Ports that exist already. What would harm a machine with Linux's own driver is in `hazards.rs`.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use evtchn_abi::Errno;
 use evtchn_abi::ioctl::Ioctl;
 
@@ -32,6 +32,13 @@ impl Existing {
         let privcmd = Privcmd::open()?;
         let port = privcmd.unbound()?;
         Ok(Self { privcmd: Some(privcmd), port })
+    }
+
+    /// The other end, bound by `file`.
+    pub fn peer(&self, file: &Device) -> Result<u32> {
+        // The simulation's is connected to port 3, which exists as well.
+        let peer = if self.privcmd.is_none() { bind(file, 3).map(|_| 3) } else { file.connect(self.port) };
+        peer.map_err(|errno| anyhow!("the other end: {errno}"))
     }
 
     /// Whether it is still open, as far as that can be known.
@@ -74,13 +81,7 @@ fn events(report: &mut Report) -> Result<()> {
     let (file, other) = (Device::open()?, Device::open()?);
     report.name(existing.port, "s");
     report.is("bind", bind(&file, existing.port), Ok(0));
-    // The simulation's is connected to port 3, which exists as well.
-    let peer = if report.driver() == Driver::Simulated {
-        bind(&other, 3).map(|_| 3)
-    } else {
-        other.connect(existing.port)
-    };
-    let peer = peer.unwrap_or_default();
+    let peer = existing.peer(&other)?;
     other.settled().ok();
     for _ in 0..3 {
         other.notify(peer).ok();
