@@ -78,6 +78,11 @@ impl Ports {
         self.bound.get(&port.0).is_some()
     }
 
+    /// Sees to it that the ring has a slot for one port more. The error is ENOMEM.
+    pub(crate) fn make_room(&self, file: Pin<&File>) -> Result<(), Errno> {
+        file.get_ref().ring().make_room(self.count.wrapping_add(1))
+    }
+
     /// Binds `port` to `file`, whose ports these are. `statics` is the table of static ports if that is what it is.
     pub(crate) fn set_up(
         &mut self,
@@ -88,23 +93,23 @@ impl Ports {
         // Xen has just given this number to us: if it is in the map, that channel died behind our back (a migration).
         self.tear_down(port);
         const NO_MEMORY: SetUpError = SetUpError::Open(Errno::ENOMEM);
-        let count = self.count.checked_add(1).ok_or(NO_MEMORY)?;
         let kind = if statics.is_some() { Kind::Static } else { Kind::Dynamic };
         let end = End { file: NonNull::from(file.get_ref()), port, binding: Binding::new(kind) };
         let end = KBox::new(end, GFP_KERNEL).map_err(|_| NO_MEMORY)?;
         let node = RBTreeNodeReservation::new(GFP_KERNEL).map_err(|_| NO_MEMORY)?;
-        file.ring().make_room(count).map_err(SetUpError::Open)?;
+        self.make_room(file).map_err(SetUpError::Open)?;
         let handler = NonNull::from(&*end);
         let line = match statics {
             // SAFETY: `end` and the name stay until `tear_down` has called `detach`.
             None => unsafe { Platform::attach(port, file.name(), handler) }?,
-            // SAFETY: As above.
             Some(statics) => {
-                unsafe { statics.attach(port, file.name(), handler) }.map_err(SetUpError::Open)?
+                // SAFETY: As above.
+                let attached = unsafe { statics.attach(port, file.name(), handler) };
+                attached.map_err(SetUpError::Open)?
             }
         };
         self.bound.insert(node.into_node(port.0, Bound { line, end }));
-        self.count = count;
+        self.count = self.count.wrapping_add(1);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What an ioctl asks of the system, answered by the platform and the file's own ports.
 
+use core::cell::Cell;
+
 use evtchn_abi::{DomId, Errno, Port, Virq};
 use evtchn_device::{Driver, Kind, SetUpError};
 use kernel::prelude::*;
@@ -8,24 +10,20 @@ use kernel::prelude::*;
 use crate::backend::{Backend, Platform};
 use crate::bindings::Ports;
 use crate::file::File;
-use crate::statics::StaticsGuard;
+use crate::statics::{self, StaticsGuard};
 
 /// One open file during an ioctl.
 pub(crate) struct View<'a> {
     file: Pin<&'a File>,
     ports: &'a mut Ports,
-    /// Held throughout BIND_STATIC.
-    statics: Option<StaticsGuard>,
+    /// BIND_STATIC holds it from the check of who uses the port to the entry of the new user. Not longer: a program can make the
+    /// copy of its argument take for ever, and others want to close their files.
+    statics: Cell<Option<StaticsGuard>>,
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(file: Pin<&'a File>, ports: &'a mut Ports) -> Self {
-        Self { file, ports, statics: None }
-    }
-
-    /// This ioctl is a BIND_STATIC.
-    pub(crate) fn hold_statics(&mut self, statics: StaticsGuard) {
-        self.statics = Some(statics);
+        Self { file, ports, statics: Cell::new(None) }
     }
 }
 
@@ -59,14 +57,19 @@ impl Driver for View<'_> {
     }
 
     fn is_in_use(&self, port: Port) -> bool {
-        let by_statics = self.statics.as_ref().is_some_and(|statics| statics.contains(port));
-        !by_statics && Platform::is_in_use(port)
+        // The ring grows under a lock that a reader may hold for as long as it likes: before the table is locked. If there is
+        // no memory, `set_up` says so.
+        let _ = self.ports.make_room(self.file);
+        let statics = statics::lock();
+        let by_others = !statics.contains(port) && Platform::is_in_use(port);
+        self.statics.set(Some(statics));
+        by_others
     }
 
     fn set_up(&mut self, port: Port, kind: Kind) -> Result<(), SetUpError> {
         let statics = match kind {
             Kind::Dynamic => None,
-            Kind::Static => self.statics.as_deref_mut(),
+            Kind::Static => self.statics.get_mut().as_deref_mut(),
         };
         self.ports.set_up(self.file, port, statics)
     }

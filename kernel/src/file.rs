@@ -15,7 +15,6 @@ use crate::driver::View;
 use crate::name::InterruptName;
 use crate::ring::SharedRing;
 use crate::signal::Signals;
-use crate::statics;
 use crate::wait::WaitQueue;
 
 /// The newest driver's ioctls.
@@ -109,14 +108,11 @@ impl File {
     pub(crate) fn ioctl(self: Pin<&Self>, word: Ioctl, argument: UserPtr) -> Result<u32, Errno> {
         let mut guard = self.bindings.lock();
         let Bindings { restriction, ports } = &mut *guard;
-        let mut view = View::new(self, ports);
         if Command::decode(LEVEL, word) == Some(Command::BindStatic) {
             // Beyond what Linux does: a file that gave its privileges up may not pick up ports of other domains this way.
             restriction.require_none()?;
-            // From the check of who uses the port to the entry of the new user.
-            view.hold_statics(statics::lock());
         }
-        evtchn_device::ioctl(LEVEL, word, Argument(argument), restriction, &mut view)
+        evtchn_device::ioctl(LEVEL, word, Argument(argument), restriction, &mut View::new(self, ports))
     }
 
     /// What poll answers. The caller has registered with [`File::readers`] first.

@@ -3,7 +3,7 @@
 //!
 //! Several files may have one. The kernel's interrupt of a port is made by the first of them and goes with the last; its
 //! reference count must be right in between, or the second file that lets go finds nothing there (which stops the machine with
-//! the driver in C). One lock is held from the check of who uses a port to the entry of its new user.
+//! the driver in C). The table is locked from the check of who uses a port to the entry of its new user.
 
 use core::ptr::NonNull;
 
