@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 
 use self::build::Variant;
 use self::environment::Environment;
@@ -54,12 +55,22 @@ enum Step {
     Simulated,
     /// Linux's driver and ours on Xen: the same tests, and the same recordings
     Xen,
+    /// The two drivers with the two-level ABI, in short
+    TwoLevel,
     /// What notify, read and write cost, in instructions, with both drivers
     Cost,
 }
 
-const STEPS: [Step; 7] =
-    [Step::Lints, Step::Build, Step::Panics, Step::Package, Step::Simulated, Step::Xen, Step::Cost];
+const STEPS: [Step; 8] = [
+    Step::Lints,
+    Step::Build,
+    Step::Panics,
+    Step::Package,
+    Step::Simulated,
+    Step::Xen,
+    Step::TwoLevel,
+    Step::Cost,
+];
 
 /// Where the built modules are put.
 fn output() -> PathBuf {
@@ -81,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut failed = Vec::new();
     for step in STEPS.iter().filter(wanted) {
         let start = Instant::now();
-        let name = format!("{step:?}").to_lowercase();
+        let name = step.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let outcome =
             step.run(&environment, args).inspect_err(|error| eprintln!("kernel: {name}: {error:#}"));
         let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
@@ -108,6 +119,7 @@ impl Step {
             Self::Package => source::check(environment),
             Self::Simulated => trial::simulated(args.hammer),
             Self::Xen => trial::xen(args.hammer),
+            Self::TwoLevel => trial::two_level(),
             Self::Cost => cost::run(),
         }
     }

@@ -26,7 +26,7 @@ macro_rules! scripts {
 }
 
 const SCRIPTS: &[(&str, &str)] =
-    scripts!["driver.sh", "end.sh", "one-cpu.sh", "simulated.sh", "xen.sh", "xenstore.sh"];
+    scripts!["driver.sh", "end.sh", "one-cpu.sh", "simulated.sh", "two-level.sh", "xen.sh", "xenstore.sh"];
 
 /// A machine with the modules, the tests and the scripts, and where its results go.
 pub fn machine(system: System, name: &str) -> Result<(Machine, PathBuf)> {
@@ -76,15 +76,28 @@ pub fn xen(hammer: u64) -> Result<()> {
     let (machine, folder) = machine(System::Dom0, "xen")?;
     let machine = machine.file(recorder::build()?, "/t/recorder").toolstack();
     let outcome = run(&machine, &["xen.sh", &hammer.to_string()]);
+    same(&folder, outcome)
+}
+
+/// The same where Linux uses the two-level ABI, in short.
+///
+/// # Errors
+/// As [`xen`].
+pub fn two_level() -> Result<()> {
+    let (machine, folder) = machine(System::Dom0, "two-level")?;
+    let machine = machine.file(recorder::build()?, "/t/recorder").kernel_args("xen.fifo_events=0");
+    let outcome = run(&machine, &["two-level.sh"]);
+    same(&folder, outcome)
+}
+
+/// Says how the checks went in which both drivers had their turn, and compares what they gave.
+fn same(folder: &Path, outcome: Result<()>) -> Result<()> {
     for whose in ["linux", "ours"] {
-        println!(
-            "kernel: {whose}: {}",
-            verdicts(&folder, whose).unwrap_or_else(|error| format!("{error:#}"))
-        );
+        println!("kernel: {whose}: {}", verdicts(folder, whose).unwrap_or_else(|error| format!("{error:#}")));
     }
     outcome?;
-    same_answers(&folder)?;
-    same_recording(&folder, "fixed")
+    same_answers(folder)?;
+    same_recording(folder, "fixed")
 }
 
 /// The last line of each check of the tests.
