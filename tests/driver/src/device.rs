@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::sys::{self, Answer};
 
 /// How long an event may take that must come. Emulated machines are slow, and busy hosts make them slower.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait for an event that must not come.
 pub const SETTLE: Duration = Duration::from_millis(30);
 /// The domain itself, as a remote domain.
@@ -110,6 +110,13 @@ impl Device {
         let mut fds = [PollFd::new(self, interest)];
         poll(&mut fds, Some(&Timespec::try_from(time)?))?;
         Ok(fds[0].revents().bits())
+    }
+
+    /// Waits until there is something to read.
+    pub fn ready(&self) -> Result<()> {
+        let mask = self.wait(PATIENCE)?;
+        anyhow::ensure!(mask != 0, "no event came");
+        Ok(())
     }
 
     /// Waits until there is something to read, then reads so many ports at most.

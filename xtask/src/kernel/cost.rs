@@ -24,7 +24,7 @@ const SEQUENCES: &str = "60";
 pub fn run() -> Result<()> {
     let (machine, folder) = trial::machine(System::Dom0, "one-cpu")?;
     let machine = machine.file(evtchn_replay::recorder::build()?, "/t/recorder").cpus(1).counted();
-    trial::run(&machine, &["one-cpu.sh", SEQUENCES])?;
+    trial::run(&machine, &folder, &["one-cpu.sh", SEQUENCES])?;
     trial::same_recording(&folder, "random")?;
     let (linux, ours) = (Costs::load(&folder, "linux")?, Costs::load(&folder, "ours")?);
     println!("kernel: instructions a call, with Xen's     Linux's    ours   ratio");

@@ -10,7 +10,7 @@ use evtchn_replay::{Excuses, Recording, Table, compare_device, recorder};
 
 use super::build::Variant;
 use super::output;
-use crate::machine::{Flavour, Machine, System};
+use crate::machine::{Flavour, Hung, Machine, System};
 use crate::{cargo, replay};
 
 /// How long one machine may run. The tests wait on purpose, for some minutes in all on a slow computer.
@@ -56,14 +56,41 @@ pub fn machine(system: System, name: &str) -> Result<(Machine, PathBuf)> {
     Ok((machine, folder))
 }
 
-/// Runs a script of `guest/` in a machine.
+/// What a machine says on its console when Linux has started and the script begins.
+const BEGUN: &str = "kernel-trial: begun";
+/// How often a machine is started at most until it gets that far.
+const STARTS: u32 = 3;
+
+/// Runs a script of `guest/` in a machine whose results go to `folder`.
+///
+/// Linux itself does not always start: on a busy computer the emulator is now and then in two minds about code that Linux changes
+/// while it runs (a trap in `sched_clock_cpu`). A machine that stops before the script begins is started again.
 ///
 /// # Errors
-/// A check in it failed, or the machine did not finish.
-pub fn run(machine: &Machine, script: &[&str]) -> Result<()> {
-    let outcome = machine.run(&[&["sh"], script].concat())?;
+/// A check in the script failed, or the machine did not finish.
+pub fn run(machine: &Machine, folder: &Path, script: &[&str]) -> Result<()> {
+    let begin = format!("echo '{BEGUN}' >/dev/console; exec sh \"$@\"");
+    let command = [&["sh", "-c", &begin, "sh"], script].concat();
+    let mut starts = 1;
+    let outcome = loop {
+        match machine.run(&command) {
+            Err(error) if error.is::<Hung>() && starts < STARTS && !has_begun(folder) => {
+                eprintln!(
+                    "kernel: Linux did not start: {}",
+                    error.to_string().lines().next().unwrap_or_default()
+                );
+                starts += 1;
+            }
+            outcome => break outcome?,
+        }
+    };
     ensure!(outcome.status == 0, "{} of {} failed", outcome.status, script[0]);
     Ok(())
+}
+
+fn has_begun(folder: &Path) -> bool {
+    fs::read(folder.join("console.txt"))
+        .is_ok_and(|console| String::from_utf8_lossy(&console).contains(BEGUN))
 }
 
 /// The module with simulated channels.
@@ -72,7 +99,7 @@ pub fn run(machine: &Machine, script: &[&str]) -> Result<()> {
 /// As [`run`].
 pub fn simulated(hammer: u64) -> Result<()> {
     let (machine, folder) = machine(System::Plain, "simulated")?;
-    run(&machine, &["simulated.sh", &hammer.to_string()])?;
+    run(&machine, &folder, &["simulated.sh", &hammer.to_string()])?;
     println!("kernel: simulated channels: {}", verdicts(&folder, "simulated")?);
     Ok(())
 }
@@ -84,7 +111,7 @@ pub fn simulated(hammer: u64) -> Result<()> {
 pub fn xen(hammer: u64) -> Result<()> {
     let (machine, folder) = machine(System::Dom0, "xen")?;
     let machine = machine.file(recorder::build()?, "/t/recorder").toolstack();
-    let outcome = run(&machine, &["xen.sh", &hammer.to_string()]);
+    let outcome = run(&machine, &folder, &["xen.sh", &hammer.to_string()]);
     same(&folder, outcome)
 }
 
@@ -95,7 +122,7 @@ pub fn xen(hammer: u64) -> Result<()> {
 pub fn two_level() -> Result<()> {
     let (machine, folder) = machine(System::Dom0, "two-level")?;
     let machine = machine.file(recorder::build()?, "/t/recorder").kernel_args("xen.fifo_events=0");
-    let outcome = run(&machine, &["two-level.sh"]);
+    let outcome = run(&machine, &folder, &["two-level.sh"]);
     same(&folder, outcome)
 }
 

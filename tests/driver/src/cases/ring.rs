@@ -33,7 +33,7 @@ fn overflow(report: &mut Report) -> Result<()> {
     for _ in 1..64 {
         queue_again(&file, &other, port, theirs);
     }
-    std::thread::sleep(SETTLE);
+    file.ready()?;
     report.is("poll with 64 unread at most", file.mask()?, 0x145);
     // Some of these may have been merged, so it takes one more or a few.
     for _ in 0..PATIENCE {
@@ -58,7 +58,7 @@ fn reset_enables_nothing(report: &mut Report) -> Result<()> {
     let (port, theirs) = file.pair(&other)?;
     report.name(port, "a");
     other.notify(theirs).ok();
-    std::thread::sleep(SETTLE);
+    file.ready()?;
     report.is("reset", file.reset(), Ok(0));
     report.is("the entry is gone", file.read(4), Err(Errno::EAGAIN));
     other.notify(theirs).ok();
@@ -99,10 +99,8 @@ fn growth(report: &mut Report) -> Result<()> {
     let pairs: Vec<(u32, u32)> = (0..64).map(|_| file.pair(&other)).collect::<Result<_>>()?;
     for (_, theirs) in &pairs {
         other.notify(*theirs).ok();
-        std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    std::thread::sleep(SETTLE);
-    let first = file.read(40).unwrap_or_default();
+    let first = file.expect(10)?;
     let more: Vec<_> = (0..200).map(|_| file.unbound()).collect();
     report.is("bound meanwhile", more.iter().filter(|port| port.is_ok()).count(), 200);
     let rest = file.expect(54)?;

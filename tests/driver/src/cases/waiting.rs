@@ -3,14 +3,14 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use evtchn_abi::Errno;
 use rustix::event::{Timespec, epoll};
 
 use super::Case;
-use crate::device::{Device, SETTLE};
+use crate::device::{Device, PATIENCE, SETTLE};
 use crate::report::Report;
 use crate::sys::{self, Thread};
 
@@ -50,8 +50,8 @@ impl Reader {
         Ok(Self { thread, answer, handle })
     }
 
-    fn is_waiting(&self) -> bool {
-        self.answer.try_recv().is_err()
+    fn is_asleep(&self) -> bool {
+        !self.handle.is_finished()
     }
 
     fn answer(self) -> Result<Result<Vec<u32>, Errno>> {
@@ -67,7 +67,7 @@ fn masks(report: &mut Report) -> Result<()> {
     let (port, theirs) = file.pair(&other)?;
     report.is("nothing queued", file.mask()?, 0x104);
     other.notify(theirs).ok();
-    thread::sleep(SETTLE);
+    file.ready()?;
     report.is("a port queued", file.mask()?, 0x145);
     file.expect(1)?;
     file.write(&[port]).ok();
@@ -103,7 +103,7 @@ fn holds_up_nobody(report: &mut Report) -> Result<()> {
     report.is("write meanwhile", file.write(&[port]), Ok(4));
     report.is("reset meanwhile", file.reset(), Ok(0));
     report.is("poll meanwhile", file.mask()?, 0x104);
-    report.is("the reader waits", reader.is_waiting(), true);
+    report.is("the reader waits", reader.is_asleep(), true);
     other.notify(theirs).ok();
     let answer = reader.answer()?.map(|ports| report.named(&ports));
     report.is("the reader", answer, Ok(vec!["a".to_owned()]));
@@ -116,7 +116,12 @@ fn two_readers(report: &mut Report) -> Result<()> {
     report.name(port, "a");
     let readers = [Reader::start(&file)?, Reader::start(&file)?];
     other.notify(theirs).ok();
-    thread::sleep(ASLEEP);
+    let end = Instant::now() + PATIENCE;
+    while readers.iter().all(Reader::is_asleep) && Instant::now() < end {
+        thread::sleep(SETTLE);
+    }
+    thread::sleep(SETTLE);
+    report.is("readers that wait still", readers.iter().filter(|reader| reader.is_asleep()).count(), 1);
     file.write(&[port]).ok();
     other.notify(theirs).ok();
     for reader in readers {
@@ -130,9 +135,14 @@ fn interrupted(report: &mut Report) -> Result<()> {
     let file = Device::blocking()?;
     sys::catch(libc::SIGUSR1, false);
     let reader = Reader::start(&file)?;
-    sys::signal(reader.thread, libc::SIGUSR1);
+    // The first one may come before the read.
+    let end = Instant::now() + PATIENCE;
+    while reader.is_asleep() && Instant::now() < end {
+        sys::signal(reader.thread, libc::SIGUSR1);
+        thread::sleep(ASLEEP);
+    }
     report.is("the reader", reader.answer()?, Err(Errno::EINTR));
-    report.is("signals", sys::caught(), 1);
+    report.is("signals came", sys::caught() > 0, true);
     Ok(())
 }
 
@@ -143,9 +153,8 @@ fn restarted(report: &mut Report) -> Result<()> {
     sys::catch(libc::SIGUSR1, true);
     let reader = Reader::start(&file)?;
     sys::signal(reader.thread, libc::SIGUSR1);
-    thread::sleep(ASLEEP);
-    report.is("signals", sys::caught(), 1);
-    report.is("the reader waits", reader.is_waiting(), true);
+    report.is("signals", signals(1), 1);
+    report.is("the reader waits", reader.is_asleep(), true);
     other.notify(theirs).ok();
     let answer = reader.answer()?.map(|ports| report.named(&ports));
     report.is("the reader", answer, Ok(vec!["a".to_owned()]));
@@ -159,22 +168,32 @@ fn edges(report: &mut Report) -> Result<()> {
     let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let event = epoll::EventFlags::IN | epoll::EventFlags::ET;
     epoll::add(&set, &file, epoll::EventData::new_u64(0), event)?;
-    let count = || -> Result<usize> {
-        thread::sleep(SETTLE);
+    let count = |patience: Duration| -> Result<usize> {
         let mut events = Vec::with_capacity(4);
-        Ok(epoll::wait(&set, rustix::buffer::spare_capacity(&mut events), Some(&Timespec::default()))?)
+        let time = Timespec::try_from(patience)?;
+        Ok(epoll::wait(&set, rustix::buffer::spare_capacity(&mut events), Some(&time))?)
     };
-    report.is("before", count()?, 0);
+    report.is("before", count(SETTLE)?, 0);
     other.notify(theirs).ok();
-    report.is("the first event", count()?, 1);
-    report.is("nothing new", count()?, 0);
+    report.is("the first event", count(PATIENCE)?, 1);
+    report.is("nothing new", count(SETTLE)?, 0);
     other.notify(second).ok();
-    report.is("a second one before the first was read", count()?, 0);
+    report.is("a second one before the first was read", count(SETTLE)?, 0);
     file.expect(2)?;
     file.write(&[port]).ok();
     other.notify(theirs).ok();
-    report.is("after the ring was empty", count()?, 1);
+    report.is("after the ring was empty", count(PATIENCE)?, 1);
     Ok(())
+}
+
+/// Waits until so many signals came, and for more.
+fn signals(count: u32) -> u32 {
+    let end = Instant::now() + PATIENCE;
+    while sys::caught() < count && Instant::now() < end {
+        thread::sleep(SETTLE);
+    }
+    thread::sleep(SETTLE);
+    sys::caught()
 }
 
 fn sigio(report: &mut Report) -> Result<()> {
@@ -184,15 +203,13 @@ fn sigio(report: &mut Report) -> Result<()> {
     sys::catch(libc::SIGIO, true);
     sys::want_sigio(std::os::fd::AsFd::as_fd(&file));
     other.notify(theirs).ok();
-    thread::sleep(SETTLE);
-    report.is("the first event", sys::caught(), 1);
+    report.is("the first event", signals(1), 1);
     other.notify(second).ok();
     thread::sleep(SETTLE);
     report.is("a second one before the first was read", sys::caught(), 1);
     file.expect(2)?;
     file.write(&[port]).ok();
     other.notify(theirs).ok();
-    thread::sleep(SETTLE);
-    report.is("after the ring was empty", sys::caught(), 2);
+    report.is("after the ring was empty", signals(2), 2);
     Ok(())
 }
