@@ -125,6 +125,3 @@ impl Backend for Sim {
         work::kick();
     }
 }
-
-/// The table, for the files of this module.
-type Table = Channels;

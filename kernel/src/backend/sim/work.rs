@@ -8,12 +8,12 @@ use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::lock::Guard;
 
-use super::Table;
+use super::channels::Channels;
 use crate::irq_lock::{IrqLock, IrqSave, new_irq_lock};
 
 /// What the module has one of.
 struct Machine {
-    channels: MaybeUninit<IrqLock<Table>>,
+    channels: MaybeUninit<IrqLock<Channels>>,
     work: MaybeUninit<bindings::irq_work>,
 }
 
@@ -33,13 +33,13 @@ pub(super) fn init() {
     let mut work: bindings::irq_work = pin_init::zeroed();
     work.func = Some(run);
     machine.work.write(work);
-    let lock = new_irq_lock!(Table::new(), "evtchn_sim");
+    let lock = new_irq_lock!(Channels::new(), "evtchn_sim");
     // SAFETY: The memory is static, so it is pinned; it is written once.
     let Ok(()) = unsafe { lock.__pinned_init(machine.channels.as_mut_ptr()) };
 }
 
 /// Locks the channels.
-pub(super) fn lock() -> Guard<'static, Table, IrqSave> {
+pub(super) fn lock() -> Guard<'static, Channels, IrqSave> {
     // SAFETY: `init` was called before anything else here.
     let machine = unsafe { &*MACHINE.0.get() };
     // SAFETY: As above.
