@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, fuzz, link, models, test};
+use crate::{cargo, fuzz, kernel, link, models, test, xen_tests};
 
 /// A check before the tests.
 struct Step {
@@ -15,7 +15,7 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "format", needs: Some("fmt"), run: format },
     Step { name: "lints", needs: Some("clippy"), run: lints },
     Step { name: "documentation", needs: None, run: documentation },
@@ -25,6 +25,7 @@ const STEPS: [Step; 9] = [
     Step { name: "fuzz: hypercalls", needs: None, run: || fuzz::in_ci("hypercalls") },
     Step { name: "fuzz: pages", needs: None, run: || fuzz::in_ci("pages") },
     Step { name: "fuzz: snapshots", needs: None, run: || fuzz::in_ci("snapshots") },
+    Step { name: "real Xen", needs: None, run: xen_tests::in_ci },
 ];
 
 /// Runs all steps, then the tests, whose closing lines come last; a failed step does not keep the others from running.
@@ -57,7 +58,8 @@ impl Step {
 }
 
 fn format() -> Result<()> {
-    cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]), "cargo fmt")
+    cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]), "cargo fmt")?;
+    kernel::format()
 }
 
 fn lints() -> Result<()> {

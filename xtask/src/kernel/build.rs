@@ -83,18 +83,26 @@ fn make(environment: &Environment, name: &str, arguments: &[&str]) -> Result<()>
     environment.inside()?.run(&words, name)
 }
 
-/// rustfmt, and clippy with the lints that the kernel's build gives it. Warnings are errors.
+/// rustfmt of the module's own files, which are not part of the workspace.
 ///
 /// # Errors
-/// One of them has something to say.
-pub fn lints(environment: &Environment) -> Result<()> {
+/// It would change something.
+pub fn format() -> Result<()> {
     let root = paths::workspace().join("kernel/src/main.rs");
     let mut rustfmt = Command::new("rustfmt");
     rustfmt
         .args(["--check", "--edition", EDITION, "--style-edition", STYLE])
         .arg(root)
         .current_dir(paths::workspace());
-    cargo::run(&mut rustfmt, "rustfmt of kernel/")?;
+    cargo::run(&mut rustfmt, "rustfmt of kernel/")
+}
+
+/// rustfmt, and clippy with the lints that the kernel's build gives it. Warnings are errors.
+///
+/// # Errors
+/// One of them has something to say.
+pub fn lints(environment: &Environment) -> Result<()> {
+    format()?;
     for variant in Variant::ALL {
         let folder = format!("clippy-{}", variant.folder());
         make(environment, &folder, &[&["CLIPPY=1"], variant.choice()].concat())?;

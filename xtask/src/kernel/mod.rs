@@ -17,6 +17,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use self::build::Variant;
+pub use self::build::format;
 use self::environment::Environment;
 use crate::paths;
 

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::kernel::Kernel;
 use super::qemu::{self, Boot, CONSOLE, Hardware};
 use super::{Flavour, Machine, System, assemble, results};
-use crate::progress;
+use crate::{paths, progress};
 
 /// How often a running machine is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -58,12 +58,13 @@ pub struct Hung {
 /// # Errors
 /// As there.
 pub fn run(machine: &Machine, command: &[&str]) -> Result<Outcome> {
-    let folder = TempDir::with_prefix("evtchn-machine-").context("no folder for the machine's files")?;
+    let all = paths::workspace().join("target/machine");
+    fs::create_dir_all(&all).with_context(|| format!("cannot create {}", all.display()))?;
+    let folder = TempDir::with_prefix_in("run-", &all).context("no folder for the machine's files")?;
     let qemu = prepare(machine, command, folder.path())?;
     let start = Instant::now();
     let ended = Running::start(qemu, machine, folder.path())?.follow(start + machine.limit);
     let duration = start.elapsed();
-    progress::line("");
     let status = match ended {
         Ok(status) => status,
         Err(error) => {
@@ -82,28 +83,21 @@ pub fn run(machine: &Machine, command: &[&str]) -> Result<Outcome> {
 fn prepare(machine: &Machine, command: &[&str], folder: &Path) -> Result<Command> {
     let root = machine.flavour.root()?;
     let kernel = machine.kernel.clone().map_or_else(|| Kernel::of(&root), Ok)?;
-    let initramfs = folder.join("initramfs");
-    let mut archive = BufWriter::new(File::create(&initramfs)?);
+    let mut archive = BufWriter::new(File::create(folder.join(qemu::INITRAMFS))?);
     assemble::initramfs(machine, &root, &kernel, command)?.write(&mut archive)?;
     archive.flush()?;
-    let given = machine.kernel_args.join(" ");
+    let (linux, given) = (folder.join(qemu::LINUX), machine.kernel_args.join(" "));
     if machine.system == System::Plain {
+        fs::copy(&kernel.image, linux).with_context(|| kernel.image.display().to_string())?;
         let args = format!("console=ttyS0 loglevel=5 panic=1 {given}");
-        let boot = Boot::Linux { kernel: &kernel.image, kernel_args: &args };
-        return qemu::command(&hardware(machine, "max"), &boot, &initramfs, folder);
+        return qemu::command(&hardware(machine, "max"), &Boot::Linux(&args), folder);
     }
-    let xen = folder.join("xen");
-    unzip(&hypervisor(&root, machine.flavour)?, &xen)?;
-    let inside = if machine.system == System::Dom0 { given.as_str() } else { "" };
-    let kernel_args = format!("console=hvc0 loglevel=5 panic=1 {inside}");
-    let boot = Boot::Xen {
-        xen: &xen,
-        xen_args: &xen_args(machine),
-        kernel: &kernel.image,
-        kernel_args: &kernel_args,
-    };
+    fs::write(linux, kernel.uncompressed()?)?;
+    unzip(&hypervisor(&root, machine.flavour)?, &folder.join(qemu::XEN))?;
+    let given = if machine.system == System::Dom0 { given.as_str() } else { "" };
+    let args = format!("console=hvc0 loglevel=5 panic=1 {given}");
     // QEMU checks SMAP on the stack reads of `iret` with the guest's privilege, which kills a PV kernel early.
-    qemu::command(&hardware(machine, "max,smap=off"), &boot, &initramfs, folder)
+    qemu::command(&hardware(machine, "max,smap=off"), &Boot::Xen(&xen_args(machine), &args), folder)
 }
 
 fn hardware<'a>(machine: &'a Machine, usual: &'a str) -> Hardware<'a> {
@@ -165,6 +159,7 @@ impl<'a> Running<'a> {
             let status = text(&self.folder.join("status"));
             self.streams.iter_mut().try_for_each(Stream::pass_on)?;
             if let Some(status) = status.strip_suffix('\n') {
+                self.quiet();
                 return status.parse().context("the machine's status is damaged");
             }
             if gone {
@@ -173,14 +168,23 @@ impl<'a> Running<'a> {
             if Instant::now() >= deadline {
                 bail!(self.hung(format!("did not finish within {} s", self.limit.as_secs())));
             }
-            if self.streams.iter().all(|stream| stream.position == 0) {
+            let silent = self.streams.iter().all(|stream| stream.position == 0);
+            if silent && !self.streams.is_empty() {
                 progress::line(&format!("machine: {} s", start.elapsed().as_secs()));
             }
             thread::sleep(INTERVAL);
         }
     }
 
+    /// Takes the line of progress away.
+    fn quiet(&self) {
+        if !self.streams.is_empty() {
+            progress::line("");
+        }
+    }
+
     fn hung(&self, what: String) -> Hung {
+        self.quiet();
         let console = text(&self.folder.join(CONSOLE)) + &text(&self.folder.join(COMPLAINTS));
         let lines: Vec<&str> = console.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
@@ -203,10 +207,10 @@ impl Drop for Running<'_> {
 /// QEMU under `timeout`, which passes signals on, so that the machine does not outlive this program for ever if this is killed.
 fn guarded(qemu: &Command, limit: Duration) -> Command {
     let mut guarded = Command::new("timeout");
-    guarded.arg("--signal=KILL").arg((limit.as_secs() + 10).to_string());
+    guarded.args(["--foreground", "--signal=KILL"]).arg((limit.as_secs() + 10).to_string());
     guarded.arg(qemu.get_program()).args(qemu.get_args());
     guarded.envs(qemu.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    guarded.stdin(std::process::Stdio::null());
+    guarded.stdin(Stdio::null()).current_dir(qemu.get_current_dir().unwrap_or(Path::new(".")));
     guarded
 }
 

@@ -2,6 +2,7 @@
 //! The packages that a machine is made from.
 
 use std::env::consts::ARCH;
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -51,6 +52,15 @@ impl Flavour {
             )));
         }
         obtain(self.set())
+    }
+}
+
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bookworm => "bookworm",
+            Self::Sid => "sid",
+        })
     }
 }
 

@@ -5,7 +5,6 @@
 //! come out, each into a file of its own.
 
 use std::env;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -18,17 +17,21 @@ const PROGRAM: &str = "qemu-system-x86_64";
 /// The variable that names another QEMU.
 const VARIABLE: &str = "EVTCHN_QEMU";
 
-/// The files into which a running machine writes, in a folder.
+/// The console's file.
 pub const CONSOLE: &str = "console";
 /// The names of the virtio ports, and of their files.
 pub const PORTS: [&str; 4] = ["stdout", "stderr", "results", "status"];
+/// Files that are booted: the hypervisor, the kernel and its initramfs.
+pub const XEN: &str = "xen";
+pub const LINUX: &str = "linux";
+pub const INITRAMFS: &str = "initramfs";
 
 /// What is booted.
 pub enum Boot<'a> {
-    /// Xen with a kernel for domain 0.
-    Xen { xen: &'a Path, xen_args: &'a str, kernel: &'a Path, kernel_args: &'a str },
-    /// A kernel alone.
-    Linux { kernel: &'a Path, kernel_args: &'a str },
+    /// Xen with a kernel for domain 0; the arguments of both.
+    Xen(&'a str, &'a str),
+    /// A kernel alone, with its arguments.
+    Linux(&'a str),
 }
 
 /// The parts of the machine itself.
@@ -40,12 +43,14 @@ pub struct Hardware<'a> {
     pub counted: bool,
 }
 
-/// A command that runs the machine and writes into files of `folder`.
+/// A command that boots the files of `folder` and writes others there.
 ///
 /// # Errors
-/// [`Unavailable`](super::Unavailable): there is no QEMU.
-pub fn command(hardware: &Hardware<'_>, boot: &Boot<'_>, initramfs: &Path, folder: &Path) -> Result<Command> {
+/// [`Unavailable`]: there is no QEMU.
+pub fn command(hardware: &Hardware<'_>, boot: &Boot<'_>, folder: &Path) -> Result<Command> {
     let mut qemu = program()?;
+    // Names without a folder have no space, comma or colon, which mean something in QEMU's options.
+    qemu.current_dir(folder).stdin(Stdio::null());
     qemu.args(["-machine", "pc", "-cpu", hardware.cpu_model]);
     if hardware.counted {
         qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
@@ -53,44 +58,27 @@ pub fn command(hardware: &Hardware<'_>, boot: &Boot<'_>, initramfs: &Path, folde
         qemu.args(["-accel", "tcg,thread=multi"]);
     }
     qemu.args(["-smp", &hardware.cpus.to_string(), "-m", &hardware.memory.to_string()]);
-    qemu.args([
-        "-display",
-        "none",
-        "-vga",
-        "none",
-        "-nodefaults",
-        "-no-user-config",
-        "-no-reboot",
-        "-monitor",
-        "none",
-    ]);
-    qemu.args(["-serial", &format!("file:{}", folder.join(CONSOLE).display())]);
-    qemu.args(["-device", "virtio-serial-pci,max_ports=8"]);
+    qemu.args(["-display", "none", "-vga", "none", "-monitor", "none"]);
+    qemu.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
+    qemu.args(["-serial", &format!("file:{CONSOLE}"), "-device", "virtio-serial-pci,max_ports=8"]);
     for port in PORTS {
-        qemu.args(["-chardev", &format!("file,id={port},path={}", escaped(&folder.join(port)))]);
+        qemu.args(["-chardev", &format!("file,id={port},path={port}")]);
         qemu.args(["-device", &format!("virtserialport,chardev={port},name={port}")]);
     }
     match boot {
-        Boot::Xen { xen, xen_args, kernel, kernel_args } => {
-            qemu.arg("-kernel").arg(xen).args(["-append", xen_args, "-initrd"]);
-            qemu.arg(modules(kernel, kernel_args, initramfs));
+        Boot::Xen(xen_args, args) => {
+            qemu.args(["-kernel", XEN, "-append", xen_args, "-initrd", &modules(args)]);
         }
-        Boot::Linux { kernel, kernel_args } => {
-            qemu.arg("-kernel").arg(kernel).args(["-append", kernel_args, "-initrd"]).arg(initramfs);
+        Boot::Linux(args) => {
+            qemu.args(["-kernel", LINUX, "-append", args, "-initrd", INITRAMFS]);
         }
     }
-    qemu.stdin(Stdio::null());
     Ok(qemu)
 }
 
-/// The multiboot modules: domain 0's kernel with its arguments, and its initramfs. A comma ends a module.
-fn modules(kernel: &Path, args: &str, initramfs: &Path) -> OsString {
-    format!("{} {},{}", escaped(kernel), args.replace(',', ",,"), escaped(initramfs)).into()
-}
-
-/// A path in an option, where a comma is written twice.
-fn escaped(path: &Path) -> String {
-    path.to_string_lossy().replace(',', ",,")
+/// The multiboot modules: domain 0's kernel with its arguments, and its initramfs. A comma ends a module unless it is written twice.
+fn modules(args: &str) -> String {
+    format!("{LINUX} {},{INITRAMFS}", args.replace(',', ",,"))
 }
 
 /// `EVTCHN_QEMU`, or the QEMU that is installed, or Debian's.
@@ -100,7 +88,7 @@ fn program() -> Result<Command> {
             named.is_file(),
             Unavailable::new(format!("{VARIABLE} names {}, which is no file", named.display()))
         );
-        return Ok(Command::new(named));
+        return Ok(Command::new(named.canonicalize()?));
     }
     match installed() {
         Some(path) => Ok(Command::new(path)),
@@ -130,8 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commas_of_arguments_and_paths_do_not_end_a_module() {
-        let modules = modules(Path::new("/k,1"), "console=hvc0,a", Path::new("/i"));
-        assert_eq!(modules, "/k,,1 console=hvc0,,a,/i");
+    fn commas_of_arguments_do_not_end_a_module() {
+        assert_eq!(modules("console=hvc0,a"), "linux console=hvc0,,a,initramfs");
     }
 }

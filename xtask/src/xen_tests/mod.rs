@@ -8,23 +8,67 @@
 mod programs;
 mod recordings;
 
-use std::time::Instant;
+use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
+use self::programs::Programs;
+use self::recordings::Recordings;
 use crate::machine::{Flavour, Unavailable};
-
-/// What is stored was recorded with the two-level ABI, which is also what `evtchn run` has.
-const TWO_LEVEL: &str = "xen.fifo_events=0";
+use crate::progress;
 
 /// Runs the project's tests of the device in domain 0 of a real Xen, against Linux's own driver.
 ///
-/// The machine is emulated and made from Debian packages; see `cargo xtask xen`.
+/// The machines are emulated and made from Debian packages; see `cargo xtask xen`. Two run at a time.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Which Debian the machine is made from; more than once for several
+    /// Which Debian the machines are made from; more than once for several
     #[arg(long, value_enum, default_value = "bookworm")]
     flavour: Vec<Flavour>,
+    /// Only with the two-level ABI between Linux and Xen, which is the one of `evtchn run`
+    #[arg(long)]
+    quick: bool,
+}
+
+/// The ABI between Linux and Xen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Abi {
+    /// What is stored was recorded with it, and `evtchn run` has it.
+    TwoLevel,
+    /// What Linux takes if it may choose.
+    Fifo,
+}
+
+impl Abi {
+    /// What Linux is told.
+    fn kernel_args(self) -> &'static str {
+        match self {
+            Self::TwoLevel => "xen.fifo_events=0",
+            Self::Fifo => "xen.fifo_events=1",
+        }
+    }
+}
+
+impl fmt::Display for Abi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TwoLevel => "the two-level ABI",
+            Self::Fifo => "the FIFO ABI",
+        })
+    }
+}
+
+/// What one machine found.
+struct Finding {
+    /// What was run.
+    name: String,
+    /// What there is to say if it passed.
+    summary: String,
+    /// What there is to say if it failed.
+    details: String,
+    passed: bool,
 }
 
 /// Runs everything with each flavour.
@@ -35,8 +79,9 @@ pub fn run(args: &Args) -> Result<()> {
     let mut failed = Vec::new();
     for flavour in &args.flavour {
         let start = Instant::now();
-        failed.extend(all(*flavour)?.into_iter().map(|name| format!("{name} on {flavour:?}")));
-        println!("xen-tests: {flavour:?} took {:.1} s", start.elapsed().as_secs_f64());
+        let found = all(*flavour, args.quick)?;
+        println!("xen-tests: {flavour}: {} s", start.elapsed().as_secs());
+        failed.extend(found.into_iter().filter(|finding| !finding.passed).map(|finding| finding.name));
     }
     if failed.is_empty() { Ok(()) } else { bail!("failed on a real Xen: {}", failed.join(", ")) }
 }
@@ -46,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// Something failed.
 pub fn in_ci() -> Result<()> {
-    match run(&Args { flavour: vec![Flavour::Bookworm] }) {
+    match run(&Args { flavour: vec![Flavour::Bookworm], quick: true }) {
         Err(error) if error.is::<Unavailable>() => {
             println!("xen-tests: skipped: {error:#}");
             Ok(())
@@ -55,10 +100,46 @@ pub fn in_ci() -> Result<()> {
     }
 }
 
-/// What failed.
-fn all(flavour: Flavour) -> Result<Vec<String>> {
+/// Builds everything, then runs two machines at a time, since they mostly wait.
+fn all(flavour: Flavour, quick: bool) -> Result<Vec<Finding>> {
     flavour.root()?;
-    let mut failed = programs::run(flavour)?;
-    failed.extend(recordings::run(flavour)?);
-    Ok(failed)
+    let (programs, recordings) = (Programs::build(flavour)?, Recordings::build(flavour)?);
+    let (programs, recordings) = (&programs, &recordings);
+    thread::scope(|scope| {
+        let both = [
+            scope.spawn(move || Ok(vec![told(programs.run(Abi::TwoLevel)?)])),
+            scope.spawn(move || {
+                let mut found: Vec<Finding> = recordings.run()?.into_iter().map(told).collect();
+                if !quick {
+                    found.push(told(programs.run(Abi::Fifo)?));
+                }
+                Ok(found)
+            }),
+        ];
+        let start = Instant::now();
+        while !both.iter().all(thread::ScopedJoinHandle::is_finished) {
+            progress::line(&format!("xen-tests: {} s", start.elapsed().as_secs()));
+            thread::sleep(Duration::from_millis(100));
+        }
+        progress::line("");
+        let mut found: Vec<Finding> = Vec::new();
+        for part in both {
+            let part: Result<Vec<Finding>> =
+                part.join().map_err(|_| anyhow!("a part of the tests panicked"))?;
+            found.extend(part?);
+        }
+        Ok(found)
+    })
+}
+
+/// Says how it went as soon as it is known.
+fn told(finding: Finding) -> Finding {
+    progress::line("");
+    let Finding { name, summary, details, passed } = &finding;
+    if *passed {
+        println!("xen-tests: {name}: {summary}");
+    } else {
+        println!("xen-tests: {name}: FAILED\n{}", details.trim());
+    }
+    finding
 }
