@@ -13,7 +13,7 @@
 //! | `bindings.rs` | the ports of a file, and what an interrupt does |
 //! | `driver.rs` | what an ioctl asks of the system |
 //! | `ring.rs` | the ring with its two locks |
-//! | `irq_lock.rs`, `wait.rs`, `signal.rs`, `name.rs` | kernel services that the `kernel` crate has no safe form of |
+//! | `irq_lock.rs`, `wait.rs`, `signal.rs`, `name.rs` | services of the kernel that the `kernel` crate has no safe form of |
 //! | `statics.rs` | who has which static port |
 //! | `backend` | where channels and interrupts come from: Xen, or a simulation for tests |
 //!
