@@ -14,7 +14,7 @@ use crate::machine::{Flavour, Hung, Machine, System};
 use crate::{cargo, replay};
 
 /// How long one machine may run. The tests wait on purpose, for some minutes in all on a slow computer.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1800);
 /// The end of lines in which the two drivers are meant to differ.
 const ON_PURPOSE: &str = "(differs on purpose)";
 
