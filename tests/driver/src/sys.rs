@@ -4,7 +4,6 @@
 // UNSAFETY: raw system calls.
 #![allow(unsafe_code)]
 
-use std::arch::asm;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -43,19 +42,26 @@ pub fn hypercall(fd: BorrowedFd<'_>, command: u32, call: &[u8]) -> Answer<i64> {
     answer(result.into()).map(i64::from)
 }
 
-/// `ioctl` through the entry of 32-bit programs.
-pub fn ioctl_32bit(fd: BorrowedFd<'_>, command: u32, argument: u32) -> i32 {
+/// `ioctl` through the entry of 32-bit programs; nothing where there are none.
+#[cfg(target_arch = "x86_64")]
+pub fn ioctl_32bit(fd: BorrowedFd<'_>, command: u32, argument: u32) -> Option<i32> {
     let result: u64;
     // SAFETY: call 54 of the 32-bit table is ioctl; the entry changes r8 to r11 at most besides the result.
     unsafe {
-        asm!(
+        std::arch::asm!(
             "push rbx", "mov ebx, edi", "int 0x80", "pop rbx",
             inlateout("rax") 54_u64 => result,
             in("edi") fd.as_raw_fd(), in("ecx") command, in("edx") argument,
             lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
         );
     }
-    result as i32
+    Some(result as i32)
+}
+
+/// `ioctl` through the entry of 32-bit programs; nothing where there are none.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn ioctl_32bit(_: BorrowedFd<'_>, _: u32, _: u32) -> Option<i32> {
+    None
 }
 
 /// `read` to any address. What is there must be the caller's buffer, or nothing.
@@ -121,7 +127,15 @@ pub fn want_sigio(fd: BorrowedFd<'_>) {
 }
 
 /// The processor's time stamp counter.
+#[cfg(target_arch = "x86_64")]
 pub fn ticks() -> u64 {
     // SAFETY: every x86-64 processor has it.
     unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// Nanoseconds, for want of a counter.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn ticks() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -47,7 +47,9 @@ fn unknown(report: &mut Report) -> Result<()> {
 fn of_32_bit_programs(report: &mut Report) -> Result<()> {
     let file = Device::open()?;
     for (name, word) in [("RESET", Ioctl::RESET.0), ("NOTIFY", Ioctl::NOTIFY.0), ("an unknown one", 0x1234)] {
-        report.is(name, sys::ioctl_32bit(file.as_fd(), word, 0), -i32::from(Errno::ENOTTY.0));
+        if let Some(answer) = sys::ioctl_32bit(file.as_fd(), word, 0) {
+            report.is(name, answer, -i32::from(Errno::ENOTTY.0));
+        }
     }
     Ok(())
 }
