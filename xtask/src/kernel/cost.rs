@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What calls cost with both drivers, in instructions: of the program's call, of Linux and of Xen together.
+//! Both drivers on one CPU: the recorder sees the same, and what calls cost in instructions: of the program's call, of Linux and
+//! of Xen together.
 //!
 //! The machine's clock counts instructions, so its time stamps do. That says nothing about caches, but it is the same on every
 //! computer, and next to the same in every run.
@@ -25,6 +26,7 @@ pub fn run() -> Result<()> {
     let (machine, folder) = trial::machine(System::Dom0, "one-cpu")?;
     let machine = machine.file(evtchn_replay::recorder::build()?, "/t/recorder").cpus(1).counted();
     trial::run(&machine, &folder, &["one-cpu.sh", SEQUENCES])?;
+    trial::same_recording(&folder, "fixed")?;
     trial::same_recording(&folder, "random")?;
     let (linux, ours) = (Costs::load(&folder, "linux")?, Costs::load(&folder, "ours")?);
     println!("kernel: instructions a call, with Xen's     Linux's    ours   ratio");

@@ -54,12 +54,12 @@ enum Step {
     Package,
     /// The module with simulated channels in the stock kernel, without Xen
     Simulated,
-    /// Linux's driver and ours on Xen: the same tests, and the same recordings
+    /// Linux's driver and ours on Xen, with two CPUs: the same tests
     Xen,
     /// The two drivers with the two-level ABI, in short
     TwoLevel,
-    /// What notify, read and write cost, in instructions, with both drivers
-    Cost,
+    /// The two on one CPU: the same recordings; and what notify, read and write cost, in instructions
+    OneCpu,
 }
 
 const STEPS: [Step; 8] = [
@@ -70,7 +70,7 @@ const STEPS: [Step; 8] = [
     Step::Simulated,
     Step::Xen,
     Step::TwoLevel,
-    Step::Cost,
+    Step::OneCpu,
 ];
 
 /// Where the built modules are put.
@@ -121,7 +121,7 @@ impl Step {
             Self::Simulated => trial::simulated(args.hammer),
             Self::Xen => trial::xen(args.hammer),
             Self::TwoLevel => trial::two_level(),
-            Self::Cost => cost::run(),
+            Self::OneCpu => cost::run(),
         }
     }
 }

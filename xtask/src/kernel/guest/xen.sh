@@ -7,7 +7,6 @@ part() { "$@" || parts=$((parts + 1)); }
 for whose in linux ours; do
     [ $whose = linux ] || insmod ./xen-evtchn.ko || exit 1
     part sh driver.sh $whose xen_evtchn "$1"
-    part ./recorder dev-fixed >"$OUT/$whose-fixed.jsonl"
     if [ $whose = ours ]; then
         ./driver-tests --driver ours hazards >"$OUT/ours-hazards.txt" 2>&1 || {
             parts=$((parts + 1))
