@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Threads that do everything to a few files at the same time.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
@@ -42,11 +43,11 @@ pub fn run(report: &mut Report, seconds: u64, threads: u32, seed: u64) -> Result
     report.begin("hammer");
     let files: Vec<Device> = (0..FILES).map(|_| Device::open()).collect::<Result<_>>()?;
     let (stop, done) = (AtomicBool::new(false), Done::default());
-    let surprises: Vec<(Ioctl, Errno)> = thread::scope(|scope| {
+    let surprises: BTreeSet<(Ioctl, Errno)> = thread::scope(|scope| {
         let start = |number: u64| {
             let random = Random(seed.wrapping_mul(1_000_003).wrapping_add(number));
             let (files, stop, done) = (&files, &stop, &done);
-            scope.spawn(move || Hammer { files, random, surprises: Vec::new() }.swing(stop, done))
+            scope.spawn(move || Hammer { files, random, surprises: BTreeSet::new() }.swing(stop, done))
         };
         let running: Vec<_> = (0..u64::from(threads)).map(start).collect();
         let begin = Instant::now();
@@ -60,7 +61,7 @@ pub fn run(report: &mut Report, seconds: u64, threads: u32, seed: u64) -> Result
     });
     drop(files);
     eprintln!("hammer: {} calls, {} events read", done.calls.load(Relaxed), done.events.load(Relaxed));
-    report.is("errors that make no sense", surprises, vec![]);
+    report.is("errors that make no sense", surprises, BTreeSet::new());
     report.is("calls and events", done.is_enough(), true);
     let (file, other) = (Device::open()?, Device::open()?);
     let (port, theirs) = file.pair(&other)?;
@@ -73,11 +74,11 @@ pub fn run(report: &mut Report, seconds: u64, threads: u32, seed: u64) -> Result
 struct Hammer<'a> {
     files: &'a [Device],
     random: Random,
-    surprises: Vec<(Ioctl, Errno)>,
+    surprises: BTreeSet<(Ioctl, Errno)>,
 }
 
 impl Hammer<'_> {
-    fn swing(mut self, stop: &AtomicBool, done: &Done) -> Vec<(Ioctl, Errno)> {
+    fn swing(mut self, stop: &AtomicBool, done: &Done) -> BTreeSet<(Ioctl, Errno)> {
         let mut ports: Vec<u32> = Vec::new();
         let mut own: Option<Device> = None;
         while !stop.load(Relaxed) {
@@ -93,6 +94,13 @@ impl Hammer<'_> {
                 },
             };
             step(file, &mut ports, &mut self.random, &mut self.surprises, done);
+            if ports.len() > PORTS {
+                let old = ports.remove(0);
+                // Whose it is was not noted.
+                for file in self.files.iter().chain(&own) {
+                    file.unbind(old).ok();
+                }
+            }
         }
         self.surprises
     }
@@ -102,7 +110,7 @@ fn step(
     file: &Device,
     ports: &mut Vec<u32>,
     random: &mut Random,
-    surprises: &mut Vec<(Ioctl, Errno)>,
+    surprises: &mut BTreeSet<(Ioctl, Errno)>,
     done: &Done,
 ) {
     let some = ports.get(random.below(ports.len().max(1) as u64) as usize).copied().unwrap_or(5);
@@ -144,10 +152,6 @@ fn step(
             // What another thread's numbers are is nobody's secret.
             ports.push(random.below(200) as u32 + 1);
         }
-    }
-    if ports.len() > PORTS {
-        let port = ports.remove(0);
-        file.unbind(port).ok();
     }
 }
 

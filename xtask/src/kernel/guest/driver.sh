@@ -38,3 +38,4 @@ done
 loaded || failed "it is not loaded any more"
 exec 3>&-
 wait $! || failed "the traffic failed: $(tail -n 1 "$OUT/$whose-hold.txt")"
+exit $failures
