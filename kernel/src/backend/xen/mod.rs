@@ -142,7 +142,8 @@ impl Backend for Xen {
 fn line_of(port: Port) -> Option<Line> {
     // SAFETY: The function has no conditions: it looks the number up, whatever it is.
     let irq = unsafe { symbols::irq_from_evtchn(port.0) };
-    u32::try_from(irq).ok().filter(|irq| *irq != 0).map(Line)
+    // Negative for none. 0 is an interrupt like others: a domain without old hardware has one there.
+    u32::try_from(irq).ok().map(Line)
 }
 
 /// Makes Linux's interrupt of a port, masked until a handler is installed.
