@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, fuzz, link, models, test, unikernel, xen_tests};
+use crate::{cargo, fuzz, kernel, link, models, test, unikernel, xen_tests};
 
 /// A check before the tests.
 struct Step {
@@ -59,7 +59,8 @@ impl Step {
 }
 
 fn format() -> Result<()> {
-    cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]), "cargo fmt")
+    cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]), "cargo fmt")?;
+    kernel::format()
 }
 
 fn lints() -> Result<()> {

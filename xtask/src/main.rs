@@ -7,6 +7,7 @@ mod ci;
 mod device_diff;
 mod fetch;
 mod fuzz;
+mod kernel;
 mod link;
 mod machine;
 mod models;
@@ -49,6 +50,7 @@ enum Task {
     Bench(bench::Args),
     Mutations(mutations::Args),
     Fuzz(fuzz::Args),
+    Kernel(kernel::Args),
     Xen(xen::Args),
     XenTests(xen_tests::Args),
     Unikernel(unikernel::Args),
@@ -69,6 +71,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Link => link::run()?,
         Task::Models(args) => models::run(args)?,
         Task::Fuzz(args) => fuzz::run(&args)?,
+        Task::Kernel(args) => return kernel::run(&args),
         Task::XenTests(args) => xen_tests::run(&args)?,
         Task::Unikernel(args) => unikernel::run(&args)?,
         Task::Replay(args) => return replay::run(&args),

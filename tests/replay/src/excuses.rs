@@ -26,6 +26,8 @@ pub enum Table {
     Guest,
     /// Differences of the device from Linux's driver on Xen.
     Device,
+    /// Differences of the Linux module from Linux's own driver on the same machine.
+    Module,
 }
 
 impl Table {
@@ -36,6 +38,7 @@ impl Table {
             Self::Hypercalls => "## Hypercalls",
             Self::Guest => "## Bare guest",
             Self::Device => "## Device",
+            Self::Module => "## Linux module",
         }
     }
 }

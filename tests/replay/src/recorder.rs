@@ -59,8 +59,7 @@ impl Tools {
     /// # Errors
     /// A compiler cannot be started or fails.
     pub fn build() -> Result<Self> {
-        let recorder = build_recorder(&target_dir().join("recorder"))?;
-        Ok(Self { evtchn: evtchn_binary()?, recorder })
+        Ok(Self { recorder: build()?, evtchn: evtchn_binary()? })
     }
 
     /// Runs the program that `xen` is a recording of, on a domain of the same shape, and reads what it prints.
@@ -110,6 +109,14 @@ pub fn arguments(xen: &Recording, seed: u64) -> Result<Vec<String>> {
         }
         mode => bail!("{}: `{mode}` is not a device program that can be run again", xen.name),
     }
+}
+
+/// Builds the recorder alone.
+///
+/// # Errors
+/// The compiler cannot be started or fails.
+pub fn build() -> Result<PathBuf> {
+    build_recorder(&target_dir().join("recorder"))
 }
 
 /// Compiles the recorder into `folder`, under its final name only when it is complete.

@@ -9,6 +9,7 @@ const BOOKWORM: (&str, &str) = ("bookworm.txt", include_str!("../../packages/boo
 const MACHINE_BOOKWORM: (&str, &str) =
     ("machine-bookworm.txt", include_str!("../../packages/machine-bookworm.txt"));
 const MACHINE_SID: (&str, &str) = ("machine-sid.txt", include_str!("../../packages/machine-sid.txt"));
+const KERNEL_BUILD: (&str, &str) = ("kernel-build.txt", include_str!("../../packages/kernel-build.txt"));
 const QEMU: (&str, &str) = ("qemu.txt", include_str!("../../packages/qemu.txt"));
 
 /// Packages that are unpacked together.
@@ -21,6 +22,8 @@ pub enum Set {
     MachineBookworm,
     /// The emulated machine with Debian unstable
     MachineSid,
+    /// What builds the Linux module for the kernel of Debian unstable
+    KernelBuild,
     /// QEMU, for where it is not installed
     Qemu,
 }
@@ -33,6 +36,7 @@ impl Set {
             Self::Bookworm => "bookworm",
             Self::MachineBookworm => "machine-bookworm",
             Self::MachineSid => "machine-sid",
+            Self::KernelBuild => "kernel-build",
             Self::Qemu => "qemu",
         }
     }
@@ -46,6 +50,7 @@ impl Set {
             Self::Bookworm => Table::parse(&[BOOKWORM]),
             Self::MachineBookworm => Table::parse(&[BOOKWORM, MACHINE_BOOKWORM]),
             Self::MachineSid => Table::parse(&[MACHINE_SID]),
+            Self::KernelBuild => Table::parse(&[KERNEL_BUILD]),
             Self::Qemu => Table::parse(&[QEMU]),
         }
     }
@@ -62,6 +67,7 @@ mod tests {
             (Set::MachineBookworm, "xen-hypervisor-4.17-amd64"),
             (Set::MachineBookworm, "xen-utils-4.17"),
             (Set::MachineSid, "xen-hypervisor-4.20-amd64"),
+            (Set::KernelBuild, "linux-headers-7.2.13+deb14-amd64"),
             (Set::Qemu, "qemu-system-x86"),
         ] {
             let table = set.table().unwrap();

@@ -96,7 +96,7 @@ fn prepare(machine: &Machine, command: &[&str], folder: &Path) -> Result<Command
 
 fn hardware<'a>(machine: &'a Machine, usual: &'a str) -> Hardware<'a> {
     let cpu_model = machine.cpu_model.as_deref().unwrap_or(usual);
-    Hardware { cpus: machine.cpus, memory: machine.memory, cpu_model }
+    Hardware { cpus: machine.cpus, memory: machine.memory, cpu_model, counted: machine.counted }
 }
 
 fn xen_args(machine: &Machine) -> String {

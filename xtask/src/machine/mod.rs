@@ -87,6 +87,7 @@ pub struct Machine {
     cpus: u32,
     memory: u32,
     cpu_model: Option<String>,
+    counted: bool,
     kernel_args: Vec<String>,
     xen_args: Vec<String>,
     modules: Vec<String>,
@@ -109,6 +110,7 @@ impl Machine {
             cpus: 2,
             memory: 1400,
             cpu_model: None,
+            counted: false,
             kernel_args: Vec::new(),
             xen_args: Vec::new(),
             modules: Vec::new(),
@@ -146,6 +148,14 @@ impl Machine {
     #[must_use]
     pub fn cpu_model(mut self, model: &str) -> Self {
         self.cpu_model = Some(model.to_owned());
+        self
+    }
+
+    /// A machine whose clock advances by a nanosecond with each instruction: its time stamp counter counts instructions. It has to
+    /// have one CPU to mean anything, and is some times slower.
+    #[must_use]
+    pub fn counted(mut self) -> Self {
+        self.counted = true;
         self
     }
 

@@ -39,6 +39,8 @@ pub struct Hardware<'a> {
     pub cpus: u32,
     pub memory: u32,
     pub cpu_model: &'a str,
+    /// The clock counts instructions.
+    pub counted: bool,
 }
 
 /// A command that boots the files of `folder` and writes others there.
@@ -49,7 +51,12 @@ pub fn command(hardware: &Hardware<'_>, boot: &Boot<'_>, folder: &Path) -> Resul
     let mut qemu = program()?;
     // Names without a folder have no space, comma or colon, which mean something in QEMU's options.
     qemu.current_dir(folder).stdin(Stdio::null());
-    qemu.args(["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", hardware.cpu_model]);
+    qemu.args(["-machine", "pc", "-cpu", hardware.cpu_model]);
+    if hardware.counted {
+        qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+    } else {
+        qemu.args(["-accel", "tcg,thread=multi"]);
+    }
     qemu.args(["-smp", &hardware.cpus.to_string(), "-m", &hardware.memory.to_string()]);
     qemu.args(["-display", "none", "-vga", "none", "-monitor", "none"]);
     qemu.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
