@@ -8,25 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 
 use common::{D0, D1, D2, TestEnv, V0};
-use evtchn_abi::{DomId, Errno, Layout, Op, Port, VcpuId, Virq};
-use evtchn_engine::test_utils::Recorder;
-use evtchn_engine::{Engine, Outcome, PollOutcome};
-use evtchn_guest::{Hypercall, SelfNotify, TwoLevel, Vcpu};
+use evtchn_abi::{DomId, Layout, Port, VcpuId, Virq};
+use evtchn_engine::PollOutcome;
+use evtchn_guest::{InProcess, SelfNotify, TwoLevel, Vcpu};
 
 const ROUNDS: u32 = 20_000;
-
-/// A domain's hypercalls, carried out by the engine on a copy of the argument.
-struct Calls<'a>(&'a Engine<Recorder>, DomId);
-
-impl Hypercall for Calls<'_> {
-    fn event_channel_op(&self, op: Op, arg: &mut [u8]) -> Result<(), Errno> {
-        match self.0.event_channel_op(self.1, op.0, 0, arg) {
-            Outcome::Done(0) => Ok(()),
-            Outcome::Done(error) => Err(Errno(u16::try_from(-error).unwrap())),
-            other => panic!("{other:?}"),
-        }
-    }
-}
 
 #[test]
 fn every_send_is_followed_by_a_handling() {
@@ -76,7 +62,7 @@ fn an_unmask_that_races_a_send_loses_nothing() {
                     fired = true;
                 });
                 if fired {
-                    guest.unmask(far, V0, &Calls(&env.engine, D2)).unwrap();
+                    guest.unmask(far, V0, &InProcess::new(&env.engine, D2, V0)).unwrap();
                 }
             }
         });

@@ -40,6 +40,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
 mod fifo;
 mod handlers;
 mod hypercall;
@@ -50,7 +55,9 @@ mod vcpu;
 
 pub use fifo::{Fifo, FifoVcpu};
 pub use handlers::Handlers;
-pub use hypercall::Hypercall;
+#[cfg(feature = "engine")]
+pub use hypercall::InProcess;
+pub use hypercall::{Argument, Call, Divergence, Hypercall, Recording, ReplayError, Replaying, Request};
 pub use scan::Scan;
 pub use two_level::{SelfNotify, TwoLevel};
 pub use vcpu::Vcpu;

@@ -12,9 +12,9 @@ use std::sync::{
 };
 
 use anyhow::{Context, Result};
-use evtchn_abi::{DomId, Errno, Gfn, Layout, Op, Port, VcpuId};
-use evtchn_engine::{Engine, Outcome};
-use evtchn_guest::{Fifo, FifoVcpu, Hypercall};
+use evtchn_abi::{DomId, Gfn, Layout, Port, VcpuId};
+use evtchn_engine::Engine;
+use evtchn_guest::{Fifo, FifoVcpu, InProcess};
 use evtchn_sync::{HeapPage, Page};
 
 use crate::board::Board;
@@ -52,7 +52,7 @@ impl Kernel {
         };
         let blocks = (0..vcpus).map(|vcpu| FifoVcpu::new(page(FIRST_CONTROL_GFN + u64::from(vcpu)), 0));
         let pages = Fifo::new(shared, &Layout::X86_64, blocks.collect(), [page(ARRAY_GFN)]);
-        let xen = Xen(engine, domain);
+        let xen = InProcess::new(engine, domain, VcpuId(0));
         for vcpu in 0..vcpus {
             let given = pages.init_vcpu(VcpuId(vcpu), Gfn(FIRST_CONTROL_GFN + u64::from(vcpu)), &xen);
             given.with_context(|| format!("the control block of vCPU {vcpu}"))?;
@@ -88,7 +88,9 @@ impl Kernel {
         match self {
             Self::TwoLevel(page) => put(page, MASK, port, masked),
             Self::Fifo { pages, .. } if masked => drop(pages.mask(Port(port))),
-            Self::Fifo { pages, .. } => pages.unmask(Port(port), &Xen(engine, domain))?,
+            Self::Fifo { pages, .. } => {
+                pages.unmask(Port(port), &InProcess::new(engine, domain, VcpuId(0)))?
+            }
         }
         Ok(())
     }
@@ -97,19 +99,6 @@ impl Kernel {
     pub fn run(&self) {
         if let Self::Fifo { pages, vcpus } = self {
             (0..*vcpus).for_each(|vcpu| pages.drain(VcpuId(vcpu), |_| {}));
-        }
-    }
-}
-
-/// A kernel's own hypercalls.
-struct Xen<'a>(&'a Engine<Board>, DomId);
-
-impl Hypercall for Xen<'_> {
-    fn event_channel_op(&self, op: Op, arg: &mut [u8]) -> Result<(), Errno> {
-        match self.0.event_channel_op(self.1, op.0, 0, arg) {
-            Outcome::Done(0) => Ok(()),
-            Outcome::Done(error) => Err(Errno(u16::try_from(-error).unwrap_or(u16::MAX))),
-            _ => Err(Errno::ENOSYS),
         }
     }
 }

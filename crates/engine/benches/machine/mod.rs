@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use evtchn_abi::fifo::{LINK_MASK, LINKED, MAX_ARRAY_PAGES, NR_CHANNELS};
 use evtchn_abi::{DomId, Errno, Gfn, Layout, Op, Port, VcpuId};
 use evtchn_engine::{Caller, DomainConfig, Engine, Fault, GuestMemory, Hooks, OpError, Outcome, Upcall};
-use evtchn_guest::{Fifo, FifoVcpu, SelfNotify, TwoLevel, Vcpu};
+use evtchn_guest::{Fifo, FifoVcpu, InProcess, SelfNotify, TwoLevel, Vcpu};
 use evtchn_sync::{HeapPage, Page};
 
 /// How many ports a batch sends to.
@@ -268,7 +268,7 @@ impl Kernel {
                 let frame = |gfn| frames.frame(domain, gfn);
                 let array = (0..MAX_ARRAY_PAGES).map(|page| frame(Gfn(page.into()))).collect();
                 let guest = Fifo::new(shared, &Layout::X86_64, [FifoVcpu::new(frame(CONTROL), 0)], array);
-                let kernel = InProcess(engine, domain);
+                let kernel = InProcess::new(engine, domain, VcpuId(0));
                 guest.init_vcpu(VcpuId(0), CONTROL, &kernel).expect("the frame exists");
                 let last = Port(NR_CHANNELS - 1);
                 guest.cover(last, |page| Gfn(page as u64), &kernel).expect("the frames exist");
@@ -335,18 +335,6 @@ impl Kernel {
             let word = page.u32(next as usize % 1024 * 4).expect("inside").swap(0, SeqCst);
             assert_ne!(word & LINKED, 0);
             next = word & LINK_MASK;
-        }
-    }
-}
-
-/// The engine as a guest's hypervisor.
-struct InProcess(&'static Engine<Embedder>, DomId);
-
-impl evtchn_guest::Hypercall for InProcess {
-    fn event_channel_op(&self, op: Op, argument: &mut [u8]) -> Result<(), Errno> {
-        match self.0.event_channel_op(self.1, op.0, 0, argument) {
-            Outcome::Done(0) => Ok(()),
-            other => panic!("{other:?}"),
         }
     }
 }

@@ -100,7 +100,12 @@ impl<H: Hooks> Engine<H> {
         wait_for_readers();
         let limit = domain.channels.valid().min(domain.width().layout().nr_channels());
         for port in (1..limit).map(Port) {
+            if !domain.is_bit_pending(port, &enter()) {
+                continue;
+            }
             let effect = {
+                // Under the lock: a close between the look and the raise would leave the event to the port's next owner.
+                let _events = domain.event.lock();
                 let guard = enter();
                 let pending = domain.is_bit_pending(port, &guard);
                 let switched = domain.fifo.is_some();
@@ -143,11 +148,14 @@ impl<H: Hooks> Engine<H> {
     /// Raises what was kept for ports that have got a word, whatever their state.
     pub(crate) fn replay(&self, domain: &Domain<H::Page>, ports: Range<u32>) {
         for port in ports.map(Port) {
+            let Some(channel) = domain.channels.get(port) else { return };
+            if !channel.is_saved() {
+                continue;
+            }
             let effect = {
-                // A reader before the look: a port that is closed meanwhile is not handed out before this is done.
-                let guard = enter();
-                let Some(channel) = domain.channels.get(port) else { return };
-                if channel.take_saved() { domain.raise(port, &guard) } else { Effect::None }
+                // Under the lock, as in `collect`.
+                let _events = domain.event.lock();
+                if channel.take_saved() { domain.raise(port, &enter()) } else { Effect::None }
             };
             self.fire(effect);
         }

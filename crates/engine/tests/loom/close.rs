@@ -23,7 +23,7 @@ fn no_event_is_left_on_a_closed_port_that_is_handed_out_again() {
     model(3, || {
         let world = World::new();
         world.race(send, |world| {
-            world.engine.close(D1, world.port).unwrap();
+            world.close();
             let next = world.engine.alloc_unbound(D1, DomId::SELF, D2).unwrap();
             assert!(!world.guest.pending_bit(next));
         });
@@ -36,7 +36,7 @@ fn no_event_reaches_a_port_that_was_bound_after_the_send_began() {
     model(3, || {
         let world = one_port();
         let world = world.race(send, |world| {
-            world.engine.close(D1, world.port).unwrap();
+            world.close();
             let (_, next) = world.pair();
             assert_eq!(next, world.port);
             assert!(!world.guest.pending_bit(next));
@@ -58,7 +58,7 @@ fn a_sender_may_close_its_own_end_meanwhile() {
             },
             |world| {
                 world.engine.close(D2, world.send).unwrap();
-                world.engine.close(D1, world.port).unwrap();
+                world.close();
                 let next = world.engine.alloc_unbound(D1, DomId::SELF, D2).unwrap();
                 assert_eq!(next, world.port);
             },

@@ -38,12 +38,39 @@ fn an_event_that_races_the_switch_of_the_abi_is_not_left_behind() {
     });
 }
 
+/// Fails if `collect` looks and raises without the domain's event lock.
+#[test]
+fn an_event_that_is_collected_while_its_port_is_closed_is_not_left_to_the_next_owner() {
+    model(2, || {
+        let world = World::new();
+        world.send();
+        let world = world.race(World::close, |world| {
+            world.init_control(V0);
+            world.expand();
+        });
+        world.the_closed_port_has_no_event();
+    });
+}
+
+/// Fails if `replay` does.
+#[test]
+fn an_event_that_is_replayed_while_its_port_is_closed_is_not_left_to_the_next_owner() {
+    model(2, || {
+        let world = World::fifo_without_words();
+        world.send();
+        let world = world.race(World::close, World::expand);
+        world.the_closed_port_has_no_event();
+    });
+}
+
 /// The array of a model has room for one page more. Fails if `add_array_page` looks before it has locked the domain.
 #[test]
 fn of_two_that_add_the_last_page_one_is_refused() {
     model(2, || {
         let added = Arc::new(Count::new(0));
-        let add = |added: &Count, world: &World| drop(added.fetch_add(world.try_expand().into(), SeqCst));
+        let add = |added: &Count, world: &World| {
+            added.fetch_add(world.try_expand().into(), SeqCst);
+        };
         let others = added.clone();
         World::fifo().race(move |world| add(&others, world), |world| add(&added, world));
         assert_eq!(added.load(SeqCst), 1);
@@ -58,8 +85,12 @@ fn two_domains_that_bind_to_each_other_do_not_wait_for_ever() {
         let one = world.engine.alloc_unbound(D1, DomId::SELF, D2).unwrap();
         let two = world.engine.alloc_unbound(D2, DomId::SELF, D1).unwrap();
         let world = world.race(
-            move |world| drop(world.engine.bind_interdomain(D2, D1, one).unwrap()),
-            |world| drop(world.engine.bind_interdomain(D1, D2, two).unwrap()),
+            move |world| {
+                let _ = world.engine.bind_interdomain(D2, D1, one).unwrap();
+            },
+            |world| {
+                let _ = world.engine.bind_interdomain(D1, D2, two).unwrap();
+            },
         );
         world.engine.validate().unwrap();
     });

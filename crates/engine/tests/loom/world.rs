@@ -202,6 +202,16 @@ impl World {
         world
     }
 
+    /// The receiver closes its port.
+    pub fn close(&self) {
+        self.engine.close(D1, self.port).unwrap();
+    }
+
+    /// The port is closed, and nothing is pending that its next owner would get.
+    pub fn the_closed_port_has_no_event(&self) {
+        assert!(!self.guest.word(self.port).is_pending());
+    }
+
     /// The embedder was told of each upcall that the guest took, and of no other.
     pub fn each_upcall_was_delivered(&self) {
         for (delivered, taken) in self.engine.hooks().upcalls.iter().zip(&self.guest.taken) {
