@@ -39,8 +39,8 @@ impl Timers {
     }
 
     /// Waits for deadlines until [`stop`](Self::stop) is called. `now` is the system time of a domain's guest; `passed` is
-    /// [`Engine::deadline_passed`](evtchn_engine::Engine::deadline_passed).
-    pub fn run(&self, now: impl Fn(DomId) -> u64, mut passed: impl FnMut(DomId, VcpuId)) {
+    /// [`Engine::deadline_passed`](evtchn_engine::Engine::deadline_passed), with that time.
+    pub fn run(&self, now: impl Fn(DomId) -> u64, mut passed: impl FnMut(DomId, VcpuId, u64)) {
         let mut state = self.state.lock();
         while !state.stopped {
             let due = |&(domain, _): &(u16, u32), deadline: u64| deadline.saturating_sub(now(DomId(domain)));
@@ -49,7 +49,10 @@ impl Timers {
                 Some((0, key)) => {
                     state.deadlines.remove(&key);
                     // The hook asks for the next deadline meanwhile.
-                    parking_lot::MutexGuard::unlocked(&mut state, || passed(DomId(key.0), VcpuId(key.1)));
+                    parking_lot::MutexGuard::unlocked(&mut state, || {
+                        let domain = DomId(key.0);
+                        passed(domain, VcpuId(key.1), now(domain));
+                    });
                 }
                 Some((left, _)) => {
                     self.changed.wait_for(&mut state, Duration::from_nanos(left).min(LONGEST));
@@ -86,8 +89,8 @@ mod tests {
         }
         timers.set(D, VcpuId(3), None);
         let mut order = Vec::new();
-        timers.run(now, |domain, vcpu| {
-            order.push((domain, vcpu.0, now(D)));
+        timers.run(now, |domain, vcpu, at| {
+            order.push((domain, vcpu.0, at));
             if vcpu == VcpuId(0) {
                 timers.stop();
             }
@@ -102,7 +105,7 @@ mod tests {
         let (passed, told) = mpsc::channel();
         thread::scope(|scope| {
             timers.set(D, VcpuId(0), Some(3_600_000_000_000));
-            scope.spawn(|| timers.run(|_| clock.load(SeqCst), |_, vcpu| passed.send(vcpu).unwrap()));
+            scope.spawn(|| timers.run(|_| clock.load(SeqCst), |_, vcpu, _| passed.send(vcpu).unwrap()));
             timers.set(D, VcpuId(1), Some(0));
             assert_eq!(told.recv().unwrap(), VcpuId(1));
             timers.stop();
@@ -118,7 +121,7 @@ mod tests {
         let mut seen = Vec::new();
         timers.run(
             |_| 10,
-            |_, vcpu| {
+            |_, vcpu, _| {
                 seen.push(vcpu.0);
                 if vcpu.0 == 1 {
                     timers.stop();
