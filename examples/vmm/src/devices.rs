@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is behind the guest's I/O ports: a serial line, a way to switch off, and three ports for experiments.
+//! What is behind the guest's I/O ports: a serial line, a way to switch off, and a few ports for experiments.
 //!
 //! | port | |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | 0x5e0 to 0x5ef | the *board*: 16 bytes that all guests share, where they tell each other their ports, as xenstore would |
 //! | 0x5f0 | a *mark*: the report has the moment in which the guest wrote a byte here |
 //! | 0x5f1 | a [`Wish`] |
+//! | 0x5f2 | the status with which the guest ends, as a process has one |
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ const RESET: u8 = 0xfe;
 const BOARD: u16 = 0x5e0;
 const MARK: u16 = 0x5f0;
 const WISH: u16 = 0x5f1;
+const STATUS: u16 = 0x5f2;
 
 /// The board.
 pub type Board = Arc<[AtomicU8; 16]>;
@@ -46,6 +48,7 @@ pub enum Effect {
     Reset,
     Mark(u8),
     Wish(Wish),
+    Status(u8),
 }
 
 /// A guest's devices.
@@ -67,6 +70,7 @@ impl Devices {
             KEYBOARD if value == RESET => return Effect::Reset,
             BOARD..=0x5ef => self.board[usize::from(port - BOARD)].store(value, SeqCst),
             MARK => return Effect::Mark(value),
+            STATUS => return Effect::Status(value),
             WISH if value == 1 => return Effect::Wish(Wish::Kill),
             WISH if value == 2 => return Effect::Wish(Wish::Snapshot),
             _ => {}

@@ -37,6 +37,8 @@ pub struct Guest {
     pub output: Mutex<Box<dyn Write + Send>>,
     /// Its marks, with the milliseconds since its start.
     pub marks: Mutex<Vec<(u8, u128)>>,
+    /// The status with which it says that it ends.
+    pub status: Mutex<Option<u8>>,
     pub counters: Counters,
     pub start: Instant,
     /// Nanoseconds that the engine took for sends, and how many there were.
@@ -76,6 +78,7 @@ impl Guest {
             shared_info: Mutex::default(),
             output: Mutex::new(output(options, id)?),
             marks: Mutex::default(),
+            status: Mutex::default(),
             counters: Counters::default(),
             start: Instant::now(),
             sends: Default::default(),

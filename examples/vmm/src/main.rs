@@ -35,7 +35,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use evtchn_abi::{DomId, VcpuId};
 use evtchn_engine::Engine;
-use evtchn_kvm::{Timers, install_kick_handler};
+use evtchn_kvm::{Timers, XenCapabilities, install_kick_handler};
 use kvm_ioctls::{Kvm, VcpuFd};
 use parking_lot::Mutex;
 
@@ -57,6 +57,9 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     let kvm = Kvm::new().context("/dev/kvm")?;
+    if options.check {
+        return check(&kvm);
+    }
     install_kick_handler()?;
     let board = Board::default();
     let (mut guests, mut fds) = (Vec::new(), Vec::new());
@@ -73,7 +76,7 @@ fn run(options: &Options) -> Result<()> {
     }
     let ends = thread::scope(|scope| {
         start(scope, &engine, fds);
-        let ends = watch(&engine, &heard, Duration::from_secs(options.timeout));
+        let ends = watch(&engine, &heard, options);
         engine.hooks().timers.stop();
         ends
     })?;
@@ -82,6 +85,13 @@ fn run(options: &Options) -> Result<()> {
         Some(error) => Err(*error).context("in a hook"),
         None => Ok(()),
     }
+}
+
+/// Says what this machine's KVM can do.
+fn check(kvm: &Kvm) -> Result<()> {
+    let capabilities = XenCapabilities::of(&kvm.create_vm().context("KVM_CREATE_VM")?);
+    println!("KVM_CAP_XEN_HVM is {:#x}", capabilities.bits());
+    if capabilities.is_sufficient() { Ok(()) } else { Err(evtchn_kvm::Error::NoXen.into()) }
 }
 
 /// Starts a thread for each vCPU, and one for their deadlines.
@@ -107,7 +117,8 @@ fn start<'s>(scope: &'s Scope<'s, '_>, engine: &'s Engine<Vmm>, fds: Vec<Vec<Vcp
 }
 
 /// Waits until all guests have ended, and does what they wish meanwhile; says how they ended.
-fn watch(engine: &Engine<Vmm>, heard: &Receiver<News>, limit: Duration) -> Result<Vec<(DomId, End)>> {
+fn watch(engine: &Engine<Vmm>, heard: &Receiver<News>, options: &Options) -> Result<Vec<(DomId, End)>> {
+    let limit = Duration::from_secs(options.timeout);
     let deadline = Instant::now() + limit;
     let mut ends: Vec<(DomId, End)> = Vec::new();
     let mut outcome = Ok(());
@@ -116,6 +127,9 @@ fn watch(engine: &Engine<Vmm>, heard: &Receiver<News>, limit: Duration) -> Resul
             Ok(News::Ended(domain, Ok(end))) => {
                 vmm::kill(engine, domain)?;
                 ends.push((domain, end));
+                if options.main == Some(domain.0) {
+                    break;
+                }
             }
             Ok(News::Ended(domain, Err(error))) => {
                 outcome = Err(error.context(format!("guest {}", domain.0)));
@@ -141,15 +155,14 @@ fn tell(engine: &Engine<Vmm>, options: &Options, ends: &[(DomId, End)]) -> Resul
     let mut reports = Vec::new();
     for guest in &engine.hooks().guests {
         let end = ends.iter().find(|(domain, _)| *domain == guest.domain.id());
-        let Some((_, end)) = end else { bail!("guest {} did not end", guest.domain.id().0) };
+        let end = end.map_or(End::Killed, |(_, end)| *end);
         reports.push(report::of(guest, &format!("{end:?}").to_lowercase()));
     }
     let text = serde_json::to_string_pretty(&reports)?;
     match &options.report {
-        Some(path) => std::fs::write(path, text).with_context(|| path.display().to_string()),
-        None => {
-            eprintln!("{text}");
-            Ok(())
-        }
+        Some(path) => std::fs::write(path, text).with_context(|| path.display().to_string())?,
+        None => eprintln!("{text}"),
     }
+    let failed = engine.hooks().guests.iter().find(|guest| guest.status.lock().unwrap_or(0) != 0);
+    failed.map_or(Ok(()), |guest| bail!("guest {} ended with a status other than 0", guest.domain.id().0))
 }

@@ -7,17 +7,20 @@ use clap::Parser;
 
 /// Boots Linux as a guest of Xen on KVM, with event channels by evtchn-engine.
 ///
-/// The guest's console goes to stdout; at the end a report goes to stderr, or as JSON into a file. The status is 0 if all guests
-/// ended as they should: switched off, or killed where they asked for it.
+/// The guest's console goes to stdout; at the end a report goes to stderr, or as JSON into a file. The status is 0 if no guest
+/// ended with another status than 0.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "evtchn-vmm", version, arg_required_else_help = true)]
 pub struct Options {
     /// A bzImage, or with --pvh an uncompressed ELF file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "check", default_value = "")]
     pub kernel: PathBuf,
     /// The initramfs
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "check", default_value = "")]
     pub initramfs: PathBuf,
+    /// Only say whether this machine's KVM can run such guests
+    #[arg(long)]
+    pub check: bool,
     /// More of Linux's command line
     #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
     pub append: String,
@@ -33,6 +36,9 @@ pub struct Options {
     /// Guests: domains 1 and 2, with the same kernel and initramfs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub guests: u8,
+    /// The guest with whose end all others are killed
+    #[arg(long, value_name = "DOMAIN")]
+    pub main: Option<u16>,
     /// Offer a vector for each vCPU, which Linux then prefers to a global one
     #[arg(long)]
     pub vcpu_vector: bool,

@@ -54,6 +54,7 @@ pub fn of(guest: &Guest, end: &str) -> Value {
     json!({
         "domain": guest.domain.id().0,
         "end": end,
+        "status": *guest.status.lock(),
         "milliseconds": guest.age(),
         "fifo_at_ms": *counters.fifo.lock(),
         "marks_at_ms": guest.marks.lock().iter().map(|(mark, at)| json!([mark, at])).collect::<Vec<_>>(),

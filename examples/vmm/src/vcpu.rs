@@ -68,7 +68,7 @@ fn adapt(leaf: &mut kvm_cpuid_entry2, number: u8, no_xsave: bool) {
 pub enum End {
     /// It switched itself off, by a hypercall, the keyboard controller or a triple fault.
     Off,
-    /// It asked to be killed, and was.
+    /// It asked to be killed, or was killed because the main guest has ended.
     Killed,
     /// Its vCPUs were sent home.
     SentHome,
@@ -126,6 +126,10 @@ impl Vcpu<'_> {
             Effect::Reset => Some(End::Off),
             Effect::Mark(mark) => {
                 self.guest.marks.lock().push((mark, self.guest.age()));
+                None
+            }
+            Effect::Status(status) => {
+                *self.guest.status.lock() = Some(status);
                 None
             }
             Effect::Wish(Wish::Kill) => Some(End::Killed),

@@ -106,6 +106,14 @@ pub fn arguments(xen: &Recording, seed: u64) -> Result<Vec<String>> {
     }
 }
 
+/// Builds the recorder, without `evtchn`.
+///
+/// # Errors
+/// A compiler cannot be started or fails.
+pub fn build_recorder_alone() -> Result<PathBuf> {
+    build_recorder(&target_dir().join("recorder"))
+}
+
 /// Compiles the recorder into `folder`, under its final name only when it is complete.
 fn build_recorder(folder: &Path) -> Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("recorder/evtchn_oracle.c");

@@ -46,8 +46,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub use self::boot::{Hung, Outcome};
-use self::files::Files;
+pub use self::files::Files;
+pub use self::image::Image;
 pub use self::kernel::Kernel;
+pub use self::modules::Tree;
 pub use self::packages::Unavailable;
 
 /// How long a run may take if nothing else is said.

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What guests are started for.
+
+use crate::machine::Flavour;
+
+/// A start of the VMM.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    /// Whose kernel the guests have.
+    pub kernel: Flavour,
+    /// Options of the VMM.
+    pub vmm: &'static str,
+    /// More of Linux's command line: options, and what the guests are to do (see `init.sh`).
+    pub linux: &'static str,
+    /// What must be in the guests' output.
+    pub expected: &'static [&'static str],
+    /// A recording of a real Xen, whose program the guest runs again.
+    pub recording: Option<&'static str>,
+    /// Seconds that it may take.
+    pub limit: u32,
+}
+
+const FIFO: &str = "Using FIFO-based ABI";
+const TWO_LEVEL: &str = "Using 2-level ABI";
+const ROUNDS: &str = "job=rounds,2000";
+const ROUNDS_2L: &str = "xen.fifo_events=0 job=rounds,2000";
+const DONE: &str = "rounds: 2000 without a loss";
+
+const fn boot(
+    name: &'static str,
+    kernel: Flavour,
+    vmm: &'static str,
+    linux: &'static str,
+    expected: &'static [&'static str],
+) -> Scenario {
+    Scenario { name, kernel, vmm, linux, expected, recording: None, limit: 120 }
+}
+
+use Flavour::{Bookworm, Sid};
+
+/// All of them. The first is what runs if none is named.
+pub const ALL: &[Scenario] = &[
+    boot("hvm-fifo", Sid, "", ROUNDS, &[FIFO, DONE]),
+    boot("hvm-2level", Sid, "", ROUNDS_2L, &[TWO_LEVEL, DONE]),
+    boot("hvm-fifo-2cpu", Sid, "--vcpus 2", ROUNDS, &[FIFO, DONE, "processors: 2"]),
+    boot("hvm-fifo-vector", Sid, "--vcpu-vector", ROUNDS, &[FIFO, DONE]),
+    boot("hvm-fifo-vector-2cpu", Sid, "--vcpu-vector --vcpus 2", ROUNDS, &[FIFO, DONE, "processors: 2"]),
+    boot(
+        "hvm-2level-vector-2cpu",
+        Sid,
+        "--vcpu-vector --vcpus 2",
+        ROUNDS_2L,
+        &[TWO_LEVEL, DONE, "processors: 2"],
+    ),
+    boot("pvh-fifo", Sid, "--pvh", ROUNDS, &[FIFO, DONE]),
+    boot("pvh-2level-2cpu", Sid, "--pvh --vcpus 2", ROUNDS_2L, &[TWO_LEVEL, DONE, "processors: 2"]),
+    boot(
+        "pvh-fifo-vector-2cpu",
+        Sid,
+        "--pvh --vcpu-vector --vcpus 2",
+        ROUNDS,
+        &[FIFO, DONE, "processors: 2"],
+    ),
+    boot("bookworm-hvm-fifo", Bookworm, "", ROUNDS, &[FIFO, DONE]),
+    boot("bookworm-hvm-2level-2cpu", Bookworm, "--vcpus 2", ROUNDS_2L, &[TWO_LEVEL, DONE, "processors: 2"]),
+    boot("bookworm-pvh-fifo-vector", Bookworm, "--pvh --vcpu-vector", ROUNDS, &[FIFO, DONE]),
+    boot("no-fifo", Sid, "--no-fifo", ROUNDS, &[TWO_LEVEL, DONE]),
+    boot("offload-2cpu", Sid, "--no-fifo --offload --vcpus 2", ROUNDS, &[TWO_LEVEL, DONE, "processors: 2"]),
+    boot("bare", Sid, "", "job=bare,5000", &[FIFO, "bare:"]),
+    boot(
+        "pair",
+        Sid,
+        "--guests 2",
+        "job=pair,5000,--domain,1 job2=pair,5000,--domain,2",
+        &[
+            "1| answer: 5000 questions, 5000 answers",
+            "2| ask: 5000 questions, 5000 answers",
+            "0 of 50 counts differ",
+        ],
+    ),
+    boot(
+        "pair-2level",
+        Sid,
+        "--guests 2 --vcpus 2",
+        "xen.fifo_events=0 job=pair,2000,--domain,1 job2=pair,2000,--domain,2",
+        &["1| answer: 2000 questions, 2000 answers", "2| ask: 2000 questions, 2000 answers"],
+    ),
+    boot(
+        "killed-peer",
+        Sid,
+        "--guests 2",
+        "job=pair,500,--kill,--domain,1 job2=pair,500,--kill,--domain,2",
+        &["1| answer: the peer is gone", "is unbound, for domain 2"],
+    ),
+    boot(
+        "snapshots",
+        Sid,
+        "--guests 2",
+        "job=pair,3000,--domain,1 job2=pair,3000,--snapshots,10,--domain,2",
+        &["1| answer: 3000 questions, 3000 answers", "2| ask: 3000 questions, 3000 answers"],
+    ),
+    boot(
+        "hostile",
+        Sid,
+        "--guests 2",
+        "job=rounds,10000 job2=hostile,20000,--seed,7",
+        &["1| rounds: 10000 without a loss", "2| hostile: 20000 hypercalls"],
+    ),
+    Scenario {
+        limit: 240,
+        ..boot(
+            "hostile-all",
+            Sid,
+            "--guests 2 --main 1",
+            "job=rounds,20000 job2=hostile,1000000,--all,--seed,3",
+            &["1| rounds: 20000 without a loss"],
+        )
+    },
+    Scenario {
+        limit: 400,
+        ..boot("events", Sid, "", "job=rounds,100000", &[FIFO, "rounds: 100000 without a loss"])
+    },
+    Scenario {
+        recording: Some("xen4.20.5_linux7.2.13_domu.hyper-fixed"),
+        ..boot("recorder-hypercalls", Sid, "", "job=record,hyper-fixed,0", &[FIFO])
+    },
+    Scenario {
+        recording: Some("xen4.20.5_linux7.2.13_domu.dev-fixed"),
+        limit: 300,
+        ..boot("recorder-device", Sid, "", "job=record,dev-fixed,40000", &[FIFO])
+    },
+];
