@@ -12,7 +12,7 @@ mod scenario;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use evtchn_replay::recorder::build_recorder_alone;
@@ -104,11 +104,18 @@ fn build(out: &std::path::Path) -> Result<Parts> {
         cargo::build(&mut command, name)
     };
     Ok(Parts {
-        vmm: package("evtchn-vmm")?,
-        probe: package("evtchn-guest-programs")?,
+        vmm: stripped(&package("evtchn-vmm")?, out)?,
+        probe: stripped(&package("evtchn-guest-programs")?, out)?,
         recorder: build_recorder_alone()?,
         folder: out.to_owned(),
     })
+}
+
+/// A program without what debuggers need, which is most of it: it is copied from memory to memory in an emulated machine.
+fn stripped(program: &std::path::Path, folder: &std::path::Path) -> Result<PathBuf> {
+    let to = folder.join(program.file_name().context("no name of a file")?);
+    cargo::run(Command::new("strip").arg("-o").arg(&to).arg(program), "strip")?;
+    Ok(to)
 }
 
 /// Prints the table.

@@ -107,7 +107,8 @@ fn script(scenarios: &[Scenario], vmm: &str, folder: &str, usual: &str) -> Strin
              --timeout {limit} --report $OUT/{name}.json --output $OUT/{name}.out {options} --append '{linux}' \
              >$OUT/{name}.console 2>$OUT/{name}.stderr\n\
              echo $? >$OUT/{name}.status\n\
-             echo \"{name}: status $(cat $OUT/{name}.status)\"\n"
+             echo \"{name}: status $(cat $OUT/{name}.status)\"\n\
+             [ $(cat $OUT/{name}.status) = 0 ] || tail -n 5 $OUT/{name}.console $OUT/{name}.stderr\n"
         )
     };
     scenarios.iter().map(line).collect()
