@@ -21,6 +21,9 @@ use crate::vcpu::VcpuDoor;
 /// Where a message-signalled interrupt for a local APIC is written to; the APIC's id is in bits 12 to 19.
 const MSI_BASE: u32 = 0xfee0_0000;
 
+/// Vectors below are exceptions. Xen lets a guest choose one; KVM injects none, and such a guest gets no upcalls.
+const LOWEST_VECTOR: u8 = 0x10;
+
 /// How much KVM does for the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interface {
@@ -174,7 +177,10 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
     }
 
     fn set_vector(&self, via: CallbackVia) -> Result<(), Error> {
-        let vector = if let CallbackVia::Vector(vector) = via { vector } else { 0 };
+        let vector = match via {
+            CallbackVia::Vector(vector) if vector >= LOWEST_VECTOR => vector,
+            _ => 0,
+        };
         VmAttribute::UpcallVector(vector).set(&self.vm)?;
         // An upcall may have been delivered before KVM knew how.
         self.vcpus.iter().for_each(|(door, _)| door.interrupt());

@@ -66,9 +66,10 @@ impl Kick {
     }
 
     fn immediate_exit(&self) -> &AtomicU8 {
+        let byte = self.run.as_ptr().wrapping_add(offset_of!(kvm_run, immediate_exit));
         // SAFETY: the byte is inside the page, which is mapped as long as `self` lives. The kernel only reads it; through
         // this mapping it is only seen as an atomic.
-        unsafe { self.run.add(offset_of!(kvm_run, immediate_exit)).cast().as_ref() }
+        unsafe { &*byte.cast::<AtomicU8>() }
     }
 
     /// The calling thread is the vCPU's from now on.
@@ -104,11 +105,11 @@ impl Kick {
     }
 
     fn signal(&self) {
-        let thread = self.thread.load(SeqCst);
+        let (process, thread) = (std::process::id(), self.thread.load(SeqCst));
         if thread != 0 {
             // SAFETY: only numbers. If the thread is gone and its id another thread's of this process, that thread's
             // system call may be interrupted, by a handler that does nothing.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal()) };
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal()) };
         }
     }
 }

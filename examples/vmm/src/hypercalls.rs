@@ -11,7 +11,7 @@ use evtchn_engine::{Caller, Fault, GuestMemory, Outcome};
 use evtchn_kvm::{Hypercall, Paging, Tables, VcpuAttribute};
 use evtchn_vm_memory::{Arguments, Translate};
 use kvm_bindings::{KVM_MP_STATE_HALTED, kvm_mp_state};
-use vm_memory::{Bytes, GuestAddress, Permissions};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, Permissions};
 
 use crate::vcpu::{VERSION, Vcpu};
 use crate::vmm::Vmm;
@@ -24,6 +24,8 @@ const PAGE: usize = 4096;
 const ADD_TO_PHYSMAP: u32 = 7;
 const SPACE_SHARED_INFO: u32 = 0;
 const SPACE_GRANT_TABLE: u32 = 1;
+/// Bytes of a runstate area.
+const RUNSTATE_SIZE: usize = 48;
 /// CONSOLEIO_write
 const CONSOLE_WRITE: u32 = 0;
 /// The most that is taken in one call.
@@ -134,8 +136,13 @@ fn register_runstate<T: Translate>(
     memory.read(call.args[2], &mut area).map_err(fault)?;
     let registers = vcpu.fd.get_sregs().map_err(|_| Errno::EFAULT)?;
     let tables = Paging::from(&registers);
-    let place = tables.walk(vcpu.guest.domain.memory(), u64::from_le_bytes(area), Permissions::Write);
-    door.post(VcpuAttribute::Runstate(Some(place.ok_or(Errno::EFAULT)?)));
+    let guest_memory = vcpu.guest.domain.memory();
+    let place =
+        tables.walk(guest_memory, u64::from_le_bytes(area), Permissions::Write).ok_or(Errno::EFAULT)?;
+    if !guest_memory.check_range(place, RUNSTATE_SIZE) {
+        return Err(Errno::EFAULT); // KVM would refuse it when the vCPU runs next
+    }
+    door.post(VcpuAttribute::Runstate(Some(place)));
     Ok(0)
 }
 

@@ -31,7 +31,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use evtchn_abi::{DomId, VcpuId};
 use evtchn_engine::Engine;
@@ -101,6 +101,7 @@ fn start<'s>(scope: &'s Scope<'s, '_>, engine: &'s Engine<Vmm>, fds: Vec<Vec<Vcp
             scope.spawn(move || {
                 let end = Vcpu { engine, guest, number, fd }.run();
                 if !matches!(end, Ok(End::SentHome)) {
+                    guest.gate.leave();
                     engine.hooks().tell(News::Ended(guest.domain.id(), end));
                 }
             });
@@ -123,26 +124,29 @@ fn watch(engine: &Engine<Vmm>, heard: &Receiver<News>, options: &Options) -> Res
     let mut ends: Vec<(DomId, End)> = Vec::new();
     let mut outcome = Ok(());
     while ends.len() < engine.hooks().guests.len() {
-        match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(News::Ended(domain, Ok(end))) => {
-                vmm::kill(engine, domain)?;
-                ends.push((domain, end));
-                if options.main == Some(domain.0) {
-                    break;
-                }
-            }
-            Ok(News::Ended(domain, Err(error))) => {
-                outcome = Err(error.context(format!("guest {}", domain.0)));
-                break;
-            }
+        let (domain, end) = match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(News::Ended(domain, end)) => (domain, end),
             Ok(News::Snapshot) => {
                 let size = vmm::snapshot(engine)?;
                 eprintln!("evtchn-vmm: saved and restored the engine's state, {size} bytes");
+                continue;
             }
             Err(_) => {
                 outcome = Err(anyhow::anyhow!("not finished within {} s", limit.as_secs()));
                 break;
             }
+        };
+        vmm::kill(engine, domain)?;
+        // A guest that breaks its machine ends alone. Of several vCPUs more than one may say so.
+        let end = end.unwrap_or_else(|error| {
+            eprintln!("evtchn-vmm: guest {}: {error:#}", domain.0);
+            End::Broken
+        });
+        if ends.iter().all(|(known, _)| *known != domain) {
+            ends.push((domain, end));
+        }
+        if options.main == Some(domain.0) {
+            break;
         }
     }
     let all: Vec<DomId> = engine.hooks().guests.iter().map(|guest| guest.domain.id()).collect();
@@ -152,17 +156,19 @@ fn watch(engine: &Engine<Vmm>, heard: &Receiver<News>, options: &Options) -> Res
 
 /// Prints the report.
 fn tell(engine: &Engine<Vmm>, options: &Options, ends: &[(DomId, End)]) -> Result<()> {
-    let mut reports = Vec::new();
+    let (mut reports, mut broken) = (Vec::new(), false);
     for guest in &engine.hooks().guests {
         let end = ends.iter().find(|(domain, _)| *domain == guest.domain.id());
         let end = end.map_or(End::Killed, |(_, end)| *end);
         reports.push(report::of(guest, &format!("{end:?}").to_lowercase()));
+        broken |= end == End::Broken && options.main.is_none_or(|main| main == guest.domain.id().0);
     }
     let text = serde_json::to_string_pretty(&reports)?;
     match &options.report {
         Some(path) => std::fs::write(path, text).with_context(|| path.display().to_string())?,
         None => eprintln!("{text}"),
     }
+    ensure!(!broken, "a guest's machine broke");
     let failed = engine.hooks().guests.iter().find(|guest| guest.status.lock().unwrap_or(0) != 0);
     failed.map_or(Ok(()), |guest| bail!("guest {} ended with a status other than 0", guest.domain.id().0))
 }

@@ -70,6 +70,8 @@ pub enum End {
     Off,
     /// It asked to be killed, or was killed because the main guest has ended.
     Killed,
+    /// KVM could not go on with it.
+    Broken,
     /// Its vCPUs were sent home.
     SentHome,
 }
@@ -91,7 +93,6 @@ impl Vcpu<'_> {
             let mut caller = self.engine.caller(self.guest.domain.id(), self.number)?;
             while self.guest.gate.is_open() {
                 if let Some(end) = self.once(&mut caller)? {
-                    self.guest.gate.leave();
                     return Ok(end);
                 }
             }

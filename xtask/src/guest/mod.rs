@@ -23,7 +23,7 @@ use self::scenario::{ALL, Scenario};
 use crate::{cargo, paths};
 
 /// Scenarios in one start of the outer machine. If it stops, theirs are the results that are lost.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// Boots Debian's unmodified kernel as a guest of Xen, with event channels by evtchn-engine, and tries them there.
 ///

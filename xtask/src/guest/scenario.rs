@@ -23,9 +23,9 @@ pub struct Scenario {
 
 const FIFO: &str = "Using FIFO-based ABI";
 const TWO_LEVEL: &str = "Using 2-level ABI";
-const ROUNDS: &str = "job=rounds,2000";
-const ROUNDS_2L: &str = "xen.fifo_events=0 job=rounds,2000";
-const DONE: &str = "rounds: 2000 without a loss";
+const ROUNDS: &str = "job=rounds,500";
+const ROUNDS_2L: &str = "xen.fifo_events=0 job=rounds,500";
+const DONE: &str = "rounds: 500 without a loss";
 
 const fn boot(
     name: &'static str,
@@ -72,40 +72,40 @@ pub const ALL: &[Scenario] = &[
         "pair",
         Sid,
         "--guests 2",
-        "job=pair,5000,--domain,1 job2=pair,5000,--domain,2",
+        "job=pair,1000,--domain,1 job2=pair,1000,--domain,2",
         &[
-            "1| answer: 5000 questions, 5000 answers",
-            "2| ask: 5000 questions, 5000 answers",
-            "0 of 50 counts differ",
+            "1| answer: 1000 questions, 1000 answers",
+            "2| ask: 1000 questions, 1000 answers",
+            "0 of 10 counts differ",
         ],
     ),
     boot(
         "pair-2level",
         Sid,
         "--guests 2 --vcpus 2",
-        "xen.fifo_events=0 job=pair,2000,--domain,1 job2=pair,2000,--domain,2",
-        &["1| answer: 2000 questions, 2000 answers", "2| ask: 2000 questions, 2000 answers"],
+        "xen.fifo_events=0 job=pair,500,--domain,1 job2=pair,500,--domain,2",
+        &["1| answer: 500 questions, 500 answers", "2| ask: 500 questions, 500 answers"],
     ),
     boot(
         "killed-peer",
         Sid,
         "--guests 2",
-        "job=pair,500,--kill,--domain,1 job2=pair,500,--kill,--domain,2",
+        "job=pair,200,--kill,--domain,1 job2=pair,200,--kill,--domain,2",
         &["1| answer: the peer is gone", "is unbound, for domain 2"],
     ),
     boot(
         "snapshots",
         Sid,
         "--guests 2",
-        "job=pair,3000,--domain,1 job2=pair,3000,--snapshots,10,--domain,2",
-        &["1| answer: 3000 questions, 3000 answers", "2| ask: 3000 questions, 3000 answers"],
+        "job=pair,600,--domain,1 job2=pair,600,--snapshots,10,--domain,2",
+        &["1| answer: 600 questions, 600 answers", "2| ask: 600 questions, 600 answers"],
     ),
     boot(
         "hostile",
         Sid,
         "--guests 2",
-        "job=rounds,10000 job2=hostile,20000,--seed,7",
-        &["1| rounds: 10000 without a loss", "2| hostile: 20000 hypercalls"],
+        "job=rounds,1000 job2=hostile,3000,--seed,7",
+        &["1| rounds: 1000 without a loss", "2| hostile: 3000 hypercalls"],
     ),
     Scenario {
         limit: 600,
@@ -113,8 +113,8 @@ pub const ALL: &[Scenario] = &[
             "hostile-all",
             Sid,
             "--guests 2 --main 1",
-            "job=rounds,20000 job2=hostile,1000000,--all,--seed,3",
-            &["1| rounds: 20000 without a loss"],
+            "job=rounds,5000 job2=hostile,1000000,--all,--seed,3",
+            &["1| rounds: 2000 without a loss"],
         )
     },
     Scenario {
