@@ -123,11 +123,11 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         recording: Some("xen4.20.5_linux7.2.13_domu.hyper-fixed"),
-        ..boot("recorder-hypercalls", Sid, "", "job=record,hyper-fixed,0", &[FIFO])
+        ..boot("recorder-hypercalls", Sid, "--vcpus 2", "job=record,hyper-fixed,0", &[FIFO])
     },
     Scenario {
         recording: Some("xen4.20.5_linux7.2.13_domu.dev-fixed"),
         limit: 600,
-        ..boot("recorder-device", Sid, "", "job=record,dev-fixed,40000", &[FIFO])
+        ..boot("recorder-device", Sid, "--vcpus 2", "job=record,dev-fixed,40000", &[FIFO])
     },
 ];
