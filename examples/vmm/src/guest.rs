@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One guest: a virtual machine of KVM's with its memory and devices, which is a domain of the engine's.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,7 +14,7 @@ use evtchn_kvm::{Interface, KvmDomain, NewVcpu, XenCapabilities};
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use parking_lot::Mutex;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::boot;
 use crate::devices::{Board, Console, Devices};
@@ -23,6 +24,7 @@ use crate::options::Options;
 use crate::report::Counters;
 use crate::vcpu;
 
+const PAGE: u64 = 4096;
 /// Where KVM may put three pages that it needs on Intel's processors; nothing of the guest's is there.
 const TSS: usize = 0xfffb_d000;
 
@@ -33,6 +35,8 @@ pub struct Guest {
     pub gate: Gate,
     /// Where shared_info is.
     pub shared_info: Mutex<Option<Gfn>>,
+    /// The frames that the engine has, or has had, shared with it.
+    pub pinned: Mutex<BTreeSet<Gfn>>,
     /// What it wrote with `console_io`.
     pub output: Mutex<Box<dyn Write + Send>>,
     /// Its marks, with the milliseconds since its start.
@@ -76,6 +80,7 @@ impl Guest {
             devices: Mutex::new(Devices::new(vm, board.clone(), Console::new(prefix))),
             gate: Gate::new(fds.len()),
             shared_info: Mutex::default(),
+            pinned: Mutex::default(),
             output: Mutex::new(output(options, id)?),
             marks: Mutex::default(),
             status: Mutex::default(),
@@ -99,6 +104,25 @@ impl Guest {
     pub fn call_back(&self) {
         let doors = (0..).map(VcpuId).map_while(|vcpu| self.domain.vcpu(vcpu).ok());
         doors.for_each(|door| door.call_back());
+    }
+
+    /// The contents of the pages that the engine writes to.
+    pub fn copy_pages(&self) -> Vec<(GuestAddress, Box<[u8]>)> {
+        let frames = self.pinned.lock().iter().copied().chain(*self.shared_info.lock()).collect::<Vec<_>>();
+        let copy = |gfn: Gfn| {
+            let (at, mut page) = (GuestAddress(gfn.0 * PAGE), vec![0; PAGE as usize].into_boxed_slice());
+            self.domain.memory().read_slice(&mut page, at).ok()?;
+            Some((at, page))
+        };
+        frames.into_iter().filter_map(copy).collect()
+    }
+
+    /// Puts such contents back.
+    pub fn put_pages(&self, pages: &[(GuestAddress, Box<[u8]>)]) -> Result<()> {
+        pages
+            .iter()
+            .try_for_each(|(at, page)| self.domain.memory().write_slice(page, *at))
+            .context("a page is gone")
     }
 
     /// Milliseconds since its start.

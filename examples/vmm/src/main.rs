@@ -117,24 +117,34 @@ fn start<'s>(scope: &'s Scope<'s, '_>, engine: &'s Engine<Vmm>, fds: Vec<Vec<Vcp
     });
 }
 
-/// Waits until all guests have ended, and does what they wish meanwhile; says how they ended.
+/// Waits until all guests have ended, and does what they wish meanwhile; says how they ended. At the end all are gone, so that
+/// their threads end, too.
 fn watch(engine: &Engine<Vmm>, heard: &Receiver<News>, options: &Options) -> Result<Vec<(DomId, End)>> {
+    let mut ends = Vec::new();
+    let outcome = attend(engine, heard, options, &mut ends);
+    let all: Vec<DomId> = engine.hooks().guests.iter().map(|guest| guest.domain.id()).collect();
+    all.into_iter().try_for_each(|domain| vmm::kill(engine, domain))?;
+    outcome.map(|()| ends)
+}
+
+fn attend(
+    engine: &Engine<Vmm>,
+    heard: &Receiver<News>,
+    options: &Options,
+    ends: &mut Vec<(DomId, End)>,
+) -> Result<()> {
     let limit = Duration::from_secs(options.timeout);
     let deadline = Instant::now() + limit;
-    let mut ends: Vec<(DomId, End)> = Vec::new();
-    let mut outcome = Ok(());
     while ends.len() < engine.hooks().guests.len() {
-        let (domain, end) = match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let news = heard.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let (domain, end) = match news {
             Ok(News::Ended(domain, end)) => (domain, end),
             Ok(News::Snapshot) => {
-                let size = vmm::snapshot(engine)?;
+                let size = vmm::snapshot(engine).context("saving and restoring")?;
                 eprintln!("evtchn-vmm: saved and restored the engine's state, {size} bytes");
                 continue;
             }
-            Err(_) => {
-                outcome = Err(anyhow::anyhow!("not finished within {} s", limit.as_secs()));
-                break;
-            }
+            Err(_) => bail!("not finished within {} s", limit.as_secs()),
         };
         vmm::kill(engine, domain)?;
         // A guest that breaks its machine ends alone. Of several vCPUs more than one may say so.
@@ -149,26 +159,27 @@ fn watch(engine: &Engine<Vmm>, heard: &Receiver<News>, options: &Options) -> Res
             break;
         }
     }
-    let all: Vec<DomId> = engine.hooks().guests.iter().map(|guest| guest.domain.id()).collect();
-    all.into_iter().try_for_each(|domain| vmm::kill(engine, domain))?;
-    outcome.map(|()| ends)
+    Ok(())
 }
 
 /// Prints the report.
 fn tell(engine: &Engine<Vmm>, options: &Options, ends: &[(DomId, End)]) -> Result<()> {
-    let (mut reports, mut broken) = (Vec::new(), false);
+    let (mut reports, mut failed) = (Vec::new(), Vec::new());
     for guest in &engine.hooks().guests {
         let end = ends.iter().find(|(domain, _)| *domain == guest.domain.id());
         let end = end.map_or(End::Killed, |(_, end)| *end);
         reports.push(report::of(guest, &format!("{end:?}").to_lowercase()));
-        broken |= end == End::Broken && options.main.is_none_or(|main| main == guest.domain.id().0);
+        let status = *guest.status.lock();
+        let counts = options.main.is_none_or(|main| main == guest.domain.id().0);
+        if counts && (end == End::Broken || end == End::Off && status != Some(0)) {
+            failed.push(format!("guest {} ended with status {status:?}", guest.domain.id().0));
+        }
     }
     let text = serde_json::to_string_pretty(&reports)?;
     match &options.report {
         Some(path) => std::fs::write(path, text).with_context(|| path.display().to_string())?,
         None => eprintln!("{text}"),
     }
-    ensure!(!broken, "a guest's machine broke");
-    let failed = engine.hooks().guests.iter().find(|guest| guest.status.lock().unwrap_or(0) != 0);
-    failed.map_or(Ok(()), |guest| bail!("guest {} ended with a status other than 0", guest.domain.id().0))
+    ensure!(failed.is_empty(), "{}", failed.join(", "));
+    Ok(())
 }

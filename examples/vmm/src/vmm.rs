@@ -65,7 +65,10 @@ impl Hooks for Vmm {
     fn wake_poller(&self, _: DomId, _: VcpuId) {}
 
     fn pin(&self, domain: DomId, gfn: Gfn) -> Option<GuestPage> {
-        self.guest(domain)?.domain.pin(gfn)
+        let guest = self.guest(domain)?;
+        let page = guest.domain.pin(gfn)?;
+        guest.pinned.lock().insert(gfn);
+        Some(page)
     }
 
     fn set_deadline(&self, domain: DomId, vcpu: VcpuId, deadline: Option<u64>) {
@@ -114,9 +117,13 @@ pub fn snapshot(engine: &Engine<Vmm>) -> Result<usize> {
 
     let text = serde_json::to_string(&engine.save()?)?;
     let state: MachineState = serde_json::from_str(&text)?;
+    // A destroyed domain's ports are closed, which takes their events out of its memory. Who restores a domain elsewhere has
+    // the memory as it was before.
+    let pages: Vec<_> = guests.iter().map(Guest::copy_pages).collect();
     for domain in &state.domains {
         engine.destroy_domain(DomId(domain.id))?;
     }
+    guests.iter().zip(&pages).try_for_each(|(guest, pages)| guest.put_pages(pages))?;
     let place = |id: DomId| engine.hooks().guest(id).and_then(|guest| *guest.shared_info.lock());
     let page = |id: DomId| engine.hooks().guest(id)?.domain.pin(place(id)?);
     engine.restore(&state, page)?;
