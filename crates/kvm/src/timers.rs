@@ -43,10 +43,13 @@ impl Timers {
     pub fn run(&self, now: impl Fn(DomId) -> u64, mut passed: impl FnMut(DomId, VcpuId, u64)) {
         let mut state = self.state.lock();
         while !state.stopped {
-            let due = |&(domain, _): &(u16, u32), deadline: u64| deadline.saturating_sub(now(DomId(domain)));
-            let next = state.deadlines.iter().map(|(key, &deadline)| (due(key, deadline), *key)).min();
+            // What is most overdue comes first.
+            let left = |(domain, _): (u16, u32), deadline: u64| {
+                i128::from(deadline) - i128::from(now(DomId(domain)))
+            };
+            let next = state.deadlines.iter().map(|(&key, &deadline)| (left(key, deadline), key)).min();
             match next {
-                Some((0, key)) => {
+                Some((left, key)) if left <= 0 => {
                     state.deadlines.remove(&key);
                     // The hook asks for the next deadline meanwhile.
                     parking_lot::MutexGuard::unlocked(&mut state, || {
@@ -55,7 +58,8 @@ impl Timers {
                     });
                 }
                 Some((left, _)) => {
-                    self.changed.wait_for(&mut state, Duration::from_nanos(left).min(LONGEST));
+                    let left = Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX));
+                    self.changed.wait_for(&mut state, left.min(LONGEST));
                 }
                 None => self.changed.wait(&mut state),
             }

@@ -88,3 +88,54 @@ impl Gate {
         self.changed.wait_while(&mut self.state.lock(), |state| state.inside > 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::thread;
+
+    /// vCPUs that count their passes until they are sent home.
+    fn vcpus(gate: &Gate, passes: &AtomicU32, body: impl FnOnce()) {
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while gate.pass() {
+                        passes.fetch_add(1, SeqCst);
+                        thread::yield_now();
+                    }
+                });
+            }
+            body();
+        });
+    }
+
+    #[test]
+    fn who_is_held_stands_still_until_the_gate_opens() {
+        let (gate, passes) = (Gate::new(2), AtomicU32::new(0));
+        vcpus(&gate, &passes, || {
+            gate.hold();
+            gate.wait_until_empty();
+            let before = passes.load(SeqCst);
+            thread::yield_now();
+            assert_eq!(passes.load(SeqCst), before);
+            gate.open();
+            while passes.load(SeqCst) == before {
+                thread::yield_now();
+            }
+            gate.close();
+            gate.wait_until_empty();
+        });
+    }
+
+    #[test]
+    fn a_guest_that_has_ended_is_not_let_in_again() {
+        let gate = Gate::new(2);
+        gate.leave();
+        gate.open();
+        assert!(!gate.is_open());
+        assert!(!gate.pass());
+        gate.wait_until_empty();
+    }
+}

@@ -114,3 +114,29 @@ fn script(scenarios: &[Scenario], vmm: &str, folder: &str, usual: &str) -> Strin
     };
     scenarios.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::scenario::ALL;
+
+    #[test]
+    fn each_scenario_is_a_command_with_its_kernel_and_its_job() {
+        for scenario in ALL {
+            let script = script(&[*scenario], "./vmm", "/t", "--no-xsave");
+            let kernel = if is_pvh(scenario) { "/t/elf-" } else { "/t/bzimage-" };
+            assert!(script.starts_with(&format!("./vmm --no-xsave --kernel {kernel}")), "{script}");
+            assert!(script.contains(&format!("--append '{}'", scenario.linux)));
+            assert!(scenario.linux.contains("job="), "{}", scenario.name);
+            assert!(!scenario.expected.is_empty(), "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+}
