@@ -13,7 +13,7 @@ use evtchn_vm_memory::{Arguments, Translate};
 use kvm_bindings::{KVM_MP_STATE_HALTED, kvm_mp_state};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, Permissions};
 
-use crate::vcpu::{VERSION, Vcpu};
+use crate::vcpu::{self, Vcpu};
 use crate::vmm::Vmm;
 
 const MEMORY_OP: u64 = 12;
@@ -89,7 +89,7 @@ fn other<T: Translate>(vcpu: &Vcpu<'_>, call: &Hypercall, memory: &mut Arguments
     let command = call.args[0] as u32;
     let argument = call.args[1];
     let result = match (call.number, Number(call.number)) {
-        (_, Number::XEN_VERSION) => version(XenVersion(command), argument, memory),
+        (_, Number::XEN_VERSION) => version(vcpu, XenVersion(command), argument, memory),
         (_, Number::VCPU_OP) if VcpuOp(command) == VcpuOp::REGISTER_RUNSTATE_MEMORY_AREA => {
             register_runstate(vcpu, VcpuId(argument as u32), call, memory)
         }
@@ -109,9 +109,12 @@ fn fault(Fault: Fault) -> Errno {
     Errno::EFAULT
 }
 
-fn version(command: XenVersion, at: u64, memory: &mut impl GuestMemory) -> Done {
+fn version(vcpu: &Vcpu<'_>, command: XenVersion, at: u64, memory: &mut impl GuestMemory) -> Done {
     match command {
-        XenVersion::VERSION => return Ok(i64::from(VERSION.0) << 16 | i64::from(VERSION.1)),
+        XenVersion::VERSION => {
+            let (major, minor) = vcpu::version(vcpu.engine.level());
+            return Ok(i64::from(major) << 16 | i64::from(minor));
+        }
         XenVersion::EXTRAVERSION => memory.write(at, b".0-evtchn\0\0\0\0\0\0\0").map_err(fault)?,
         XenVersion::GET_FEATURES => {
             let mut map = [0; 4];

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use evtchn_abi::{DomId, VcpuId};
-use evtchn_engine::Engine;
+use evtchn_engine::{Delivery, DomainConfig, Engine, Level};
 use evtchn_kvm::{Timers, XenCapabilities, install_kick_handler};
 use kvm_ioctls::{Kvm, VcpuFd};
 use parking_lot::Mutex;
@@ -70,7 +70,11 @@ fn run(options: &Options) -> Result<()> {
     }
     let (news, heard) = channel();
     let (timers, failure) = (Timers::default(), OnceLock::new());
-    let engine = Engine::new(Vmm { guests, timers, news: Mutex::new(news), failure });
+    let level = if options.xen_4_17 { Level::Xen4_17 } else { Level::Current };
+    let engine = Engine::with_level(Vmm { guests, timers, news: Mutex::new(news), failure }, level);
+    // There is a domain 0 on every Xen. Ours is the VMM itself, and has no ports.
+    let back_end = DomainConfig { delivery: Delivery::Sink, ..DomainConfig::dom0(1) };
+    engine.create_domain(DomId(0), back_end)?;
     for guest in &engine.hooks().guests {
         engine.create_domain(guest.domain.id(), Guest::config(options))?;
     }

@@ -45,6 +45,9 @@ pub struct Options {
     /// Answer like a Xen without the FIFO ABI
     #[arg(long)]
     pub no_fifo: bool,
+    /// Answer like Xen 4.17 instead of the latest
+    #[arg(long)]
+    pub xen_4_17: bool,
     /// Let KVM carry out IPIs itself
     #[arg(long, requires = "no_fifo")]
     pub offload: bool,

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use evtchn_abi::VcpuId;
-use evtchn_engine::{Caller, Engine};
+use evtchn_engine::{Caller, Engine, Level};
 use evtchn_kvm::{Hypercall, XenLeaves};
 use kvm_bindings::{CpuId, KVM_EXIT_XEN, kvm_cpuid_entry2, kvm_lapic_state};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
@@ -16,12 +16,15 @@ use crate::options::Options;
 use crate::vmm::{News, Vmm};
 
 /// The Xen that guests see.
-pub const VERSION: (u16, u16) = (4, 20);
+pub fn version(level: Level) -> (u16, u16) {
+    if level == Level::Xen4_17 { (4, 17) } else { (4, 20) }
+}
 
 /// Makes a vCPU that is ready to run; all but the first wait for the guest to start them.
 pub fn create(vm: &VmFd, number: u8, cpuid: &CpuId, entry: Entry, options: &Options) -> Result<VcpuFd> {
     let vcpu = vm.create_vcpu(number.into()).context("KVM_CREATE_VCPU")?;
-    let leaves = XenLeaves { version: VERSION, vcpu: number.into(), vcpu_vector: options.vcpu_vector };
+    let level = if options.xen_4_17 { Level::Xen4_17 } else { Level::Current };
+    let leaves = XenLeaves { version: version(level), vcpu: number.into(), vcpu_vector: options.vcpu_vector };
     let mut entries = cpuid.clone();
     entries.as_mut_slice().iter_mut().for_each(|leaf| adapt(leaf, number, options.no_xsave));
     vcpu.set_cpuid2(&leaves.apply(&entries).context("too many leaves of CPUID")?)?;

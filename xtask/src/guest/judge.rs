@@ -20,6 +20,10 @@ pub struct Verdict {
     pub abi: String,
     /// What the programs in the guests said.
     pub said: Vec<String>,
+    /// Did a guest get an interrupt twice, which the emulated processor does now and then?
+    pub emulation: bool,
+    /// How often it was tried.
+    pub tries: u32,
 }
 
 /// Looks at what a scenario left in a folder.
@@ -49,8 +53,15 @@ pub fn judge(scenario: &Scenario, folder: &Path) -> Verdict {
     };
     let abi = lines(&["xen:events: Using"]).into_iter().next().unwrap_or_default();
     let said = lines(&["rounds:", "bare:", "answer:", "ask:", "hostile:", "guest-probe:"]);
-    Verdict { name: scenario.name, failures, report, abi, said }
+    let emulation = console.contains(TWICE);
+    Verdict { name: scenario.name, failures, report, abi, said, emulation, tries: 1 }
 }
+
+/// Sequences of the recordings, whose domains were paravirtual, that others answer otherwise: such a domain has no
+/// compat hypercall (ENOSYS), and its PIRQs are emulated (EINVAL where the other may not, EPERM).
+const ONLY_PARAVIRTUAL: [&str; 2] = ["h.compat", "h.pirq"];
+/// How Linux dies when the emulated machine has delivered an interrupt to it twice.
+const TWICE: &str = "BUG: ENTRY_TRAMPOLINE stack guard page was hit";
 
 /// Compares what the recorder printed in the guest with what it printed on a real Xen.
 fn compare(known: &str, folder: &Path, name: &str) -> Option<String> {
@@ -59,7 +70,8 @@ fn compare(known: &str, folder: &Path, name: &str) -> Option<String> {
         let text = fs::read_to_string(folder.join(format!("{name}.out.1")))?;
         let ours = Recording::parse("guest of evtchn-vmm", &text)?;
         let table = if xen.is_device() { Table::Device } else { Table::Hypercalls };
-        let report = compare_device(&xen, &ours, &Excuses::load(table)?);
+        let mut report = compare_device(&xen, &ours, &Excuses::load(table)?);
+        report.differences.retain(|difference| !ONLY_PARAVIRTUAL.contains(&difference.seq.as_str()));
         crate::replay::print(&report, false)?;
         Ok(report.failure())
     };
@@ -89,7 +101,11 @@ impl Verdict {
         format!(
             "{:<25} {:<6} {:>9} {:>9} {:>8} {:>8} {:>8}  {}",
             self.name,
-            if self.passed() { "ok" } else { "FAILED" },
+            match (self.passed(), self.tries) {
+                (true, 1) => "ok".to_owned(),
+                (true, tries) => format!("ok, {tries}."),
+                (false, _) => "FAILED".to_owned(),
+            },
             shown(self.number("fifo_at_ms")),
             shown(self.mark(1)),
             shown(self.number("exits")),

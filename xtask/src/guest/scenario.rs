@@ -121,9 +121,10 @@ pub const ALL: &[Scenario] = &[
         limit: 400,
         ..boot("events", Sid, "", "job=rounds,100000", &[FIFO, "rounds: 100000 without a loss"])
     },
+    // Level 4.17: that is the release of the recording that the engine has a level for.
     Scenario {
-        recording: Some("xen4.20.5_linux7.2.13_domu.hyper-fixed"),
-        ..boot("recorder-hypercalls", Sid, "--vcpus 2", "job=record,hyper-fixed,0", &[FIFO])
+        recording: Some("xen4.17.7_linux6.1.192_domu.hyper-fixed"),
+        ..boot("recorder-hypercalls", Bookworm, "--vcpus 2 --xen-4-17", "job=record,hyper-fixed,0", &[FIFO])
     },
     Scenario {
         recording: Some("xen4.20.5_linux7.2.13_domu.dev-fixed"),
