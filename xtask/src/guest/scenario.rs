@@ -71,7 +71,7 @@ pub const ALL: &[Scenario] = &[
     boot(
         "pair",
         Sid,
-        "--guests 2",
+        "--guests 2 --vcpu-vector",
         "job=pair,1000,--domain,1 job2=pair,1000,--domain,2",
         &[
             "1| answer: 1000 questions, 1000 answers",
@@ -82,28 +82,28 @@ pub const ALL: &[Scenario] = &[
     boot(
         "pair-2level",
         Sid,
-        "--guests 2 --vcpus 2",
+        "--guests 2 --vcpus 2 --vcpu-vector",
         "xen.fifo_events=0 job=pair,500,--domain,1 job2=pair,500,--domain,2",
         &["1| answer: 500 questions, 500 answers", "2| ask: 500 questions, 500 answers"],
     ),
     boot(
         "killed-peer",
         Sid,
-        "--guests 2",
+        "--guests 2 --vcpu-vector",
         "job=pair,200,--kill,--domain,1 job2=pair,200,--kill,--domain,2",
         &["1| answer: the peer is gone", "is unbound, for domain 2"],
     ),
     boot(
         "snapshots",
         Sid,
-        "--guests 2",
+        "--guests 2 --vcpu-vector",
         "job=pair,600,--domain,1 job2=pair,600,--snapshots,10,--domain,2",
         &["1| answer: 600 questions, 600 answers", "2| ask: 600 questions, 600 answers"],
     ),
     boot(
         "hostile",
         Sid,
-        "--guests 2",
+        "--guests 2 --vcpu-vector",
         "job=rounds,1000 job2=hostile,3000,--seed,7",
         &["1| rounds: 1000 without a loss", "2| hostile: 3000 hypercalls"],
     ),
@@ -112,23 +112,29 @@ pub const ALL: &[Scenario] = &[
         ..boot(
             "hostile-all",
             Sid,
-            "--guests 2 --main 1",
+            "--guests 2 --main 1 --vcpu-vector",
             "job=rounds,5000 job2=hostile,1000000,--all,--seed,3",
             &["1| rounds: 2000 without a loss"],
         )
     },
     Scenario {
         limit: 400,
-        ..boot("events", Sid, "", "job=rounds,100000", &[FIFO, "rounds: 100000 without a loss"])
+        ..boot("events", Sid, "--vcpu-vector", "job=rounds,100000", &[FIFO, "rounds: 100000 without a loss"])
     },
     // Level 4.17: that is the release of the recording that the engine has a level for.
     Scenario {
         recording: Some("xen4.17.7_linux6.1.192_domu.hyper-fixed"),
-        ..boot("recorder-hypercalls", Bookworm, "--vcpus 2 --xen-4-17", "job=record,hyper-fixed,0", &[FIFO])
+        ..boot(
+            "recorder-hypercalls",
+            Bookworm,
+            "--vcpus 2 --vcpu-vector --xen-4-17",
+            "job=record,hyper-fixed,0",
+            &[FIFO],
+        )
     },
     Scenario {
         recording: Some("xen4.20.5_linux7.2.13_domu.dev-fixed"),
         limit: 600,
-        ..boot("recorder-device", Sid, "--vcpus 2", "job=record,dev-fixed,40000", &[FIFO])
+        ..boot("recorder-device", Sid, "--vcpus 2 --vcpu-vector", "job=record,dev-fixed,40000", &[FIFO])
     },
 ];
