@@ -119,7 +119,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         limit: 400,
-        ..boot("events", Sid, "--vcpu-vector", "job=rounds,100000", &[FIFO, "rounds: 100000 without a loss"])
+        ..boot("events", Sid, "--vcpu-vector", "job=rounds,20000", &[FIFO, "rounds: 20000 without a loss"])
     },
     // Level 4.17: that is the release of the recording that the engine has a level for.
     Scenario {
