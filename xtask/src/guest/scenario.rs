@@ -114,7 +114,7 @@ pub const ALL: &[Scenario] = &[
             Sid,
             "--guests 2 --main 1 --vcpu-vector",
             "job=rounds,5000 job2=hostile,1000000,--all,--seed,3",
-            &["1| rounds: 2000 without a loss"],
+            &["1| rounds: 5000 without a loss"],
         )
     },
     Scenario {
