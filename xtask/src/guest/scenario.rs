@@ -133,8 +133,14 @@ pub const ALL: &[Scenario] = &[
         )
     },
     Scenario {
-        recording: Some("xen4.20.5_linux7.2.13_domu.dev-fixed"),
+        recording: Some("xen4.17.7_linux6.1.192_domu.dev-fixed"),
         limit: 600,
-        ..boot("recorder-device", Sid, "--vcpus 2 --vcpu-vector", "job=record,dev-fixed,40000", &[FIFO])
+        ..boot(
+            "recorder-device",
+            Bookworm,
+            "--vcpus 2 --vcpu-vector --xen-4-17",
+            "job=record,dev-fixed,80000",
+            &[FIFO],
+        )
     },
 ];
