@@ -7,6 +7,7 @@ mod ci;
 mod device_diff;
 mod fetch;
 mod fuzz;
+mod guest;
 mod kernel;
 mod link;
 mod machine;
@@ -52,6 +53,7 @@ enum Task {
     Fuzz(fuzz::Args),
     Kernel(kernel::Args),
     Xen(xen::Args),
+    Guest(guest::Args),
     XenTests(xen_tests::Args),
     Unikernel(unikernel::Args),
 }
@@ -77,6 +79,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Replay(args) => return replay::run(&args),
         Task::DeviceDiff(args) => return device_diff::run(&args),
         Task::Bench(args) => return bench::run(&args),
+        Task::Guest(args) => return guest::run(&args),
         Task::Xen(args) => return xen::run(&args),
         Task::Mutations(args) => return mutations::run(&args),
     }

@@ -47,8 +47,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub use self::boot::Outcome;
-use self::files::Files;
+pub use self::files::Files;
+pub use self::image::Image;
 pub use self::kernel::Kernel;
+pub use self::modules::Tree;
 pub use self::packages::Unavailable;
 pub use self::running::Hung;
 

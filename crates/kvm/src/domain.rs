@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! KVM's side of one domain: what the engine's hooks do there.
+
+use std::io;
+use std::sync::Arc;
+
+use evtchn_abi::{CallbackVia, DomId, Gfn, VcpuId};
+use evtchn_engine::{Action, Engine, Hooks, Observed, OffloadRoute, Upcall, VcpuInfoPlace};
+use evtchn_sync::PAGE_SIZE;
+use evtchn_vm_memory::{GuestPage, pin};
+use kvm_bindings::kvm_msi;
+use kvm_ioctls::{VcpuFd, VmFd};
+use vm_memory::bitmap::Bitmap;
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+use crate::attributes::{VcpuAttribute, VmAttribute};
+use crate::error::Error;
+use crate::offload;
+use crate::vcpu::VcpuDoor;
+
+/// Where a message-signalled interrupt for a local APIC is written to; the APIC's id is in bits 12 to 19.
+const MSI_BASE: u32 = 0xfee0_0000;
+
+/// Vectors below are exceptions. Xen lets a guest choose one; KVM injects none, and such a guest gets no upcalls.
+const LOWEST_VECTOR: u8 = 0x10;
+
+/// How much KVM does for the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// Its Xen support is [switched on](crate::XenCapabilities::enable).
+    Xen {
+        /// Was it allowed to carry out sends?
+        sends: bool,
+    },
+    /// It knows nothing of Xen: hypercalls come by [a port](crate::port_page), upcalls go by a vector of each vCPU.
+    Ports,
+}
+
+/// A vCPU of a machine, as it is before it runs.
+#[derive(Debug)]
+pub struct NewVcpu<'a> {
+    /// The vCPU; its place in the list is its number in Xen, which must be its number in KVM.
+    pub fd: &'a VcpuFd,
+    /// The id of its local APIC.
+    pub apic_id: u32,
+}
+
+/// A domain that is a virtual machine of KVM's.
+///
+/// Its methods are what the engine's [`Hooks`] call for this domain: [`deliver`](Self::deliver), [`pin`](Self::pin),
+/// [`observe`](Self::observe), [`offload`](Self::offload) and [`unload`](Self::unload).
+#[derive(Debug)]
+pub struct KvmDomain<B = ()> {
+    id: DomId,
+    vm: Arc<VmFd>,
+    memory: GuestMemoryMmap<B>,
+    interface: Interface,
+    vcpus: Box<[(Arc<VcpuDoor>, u32)]>,
+}
+
+impl<B: Bitmap + Send + Sync> KvmDomain<B> {
+    /// For a machine that does not run yet. Tells KVM that it is one of 64 bits, and the vCPUs' numbers.
+    ///
+    /// # Errors
+    /// [`Error::Ioctl`].
+    pub fn new(
+        id: DomId,
+        vm: Arc<VmFd>,
+        memory: GuestMemoryMmap<B>,
+        interface: Interface,
+        vcpus: &[NewVcpu<'_>],
+    ) -> Result<Self, Error> {
+        if matches!(interface, Interface::Xen { .. }) {
+            VmAttribute::LongMode(true).set(&vm)?;
+            for (number, vcpu) in (0..).zip(vcpus) {
+                VcpuAttribute::VcpuId(number).set(vcpu.fd)?;
+            }
+        }
+        let door = |vcpu: &NewVcpu<'_>| Ok((Arc::new(VcpuDoor::new(vcpu.fd)?), vcpu.apic_id));
+        let doors = vcpus.iter().map(door).collect::<io::Result<_>>().map_err(mapping)?;
+        Ok(Self { id, vm, memory, interface, vcpus: doors })
+    }
+
+    /// The domain's id.
+    pub fn id(&self) -> DomId {
+        self.id
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> &GuestMemoryMmap<B> {
+        &self.memory
+    }
+
+    /// Its machine.
+    pub fn vm(&self) -> &VmFd {
+        &self.vm
+    }
+
+    /// How many vCPUs it has.
+    pub fn vcpus(&self) -> usize {
+        self.vcpus.len()
+    }
+
+    /// The door to a vCPU.
+    ///
+    /// # Errors
+    /// [`Error::NoVcpu`].
+    pub fn vcpu(&self, vcpu: VcpuId) -> Result<&Arc<VcpuDoor>, Error> {
+        self.entry(vcpu).map(|(door, _)| door)
+    }
+
+    fn entry(&self, vcpu: VcpuId) -> Result<&(Arc<VcpuDoor>, u32), Error> {
+        let entry = usize::try_from(vcpu.0).ok().and_then(|index| self.vcpus.get(index));
+        entry.ok_or(Error::NoVcpu(vcpu.0))
+    }
+
+    fn has_xen(&self) -> bool {
+        matches!(self.interface, Interface::Xen { .. })
+    }
+
+    /// [`Hooks::deliver`]: brings an upcall to a vCPU.
+    ///
+    /// * The domain's vector: KVM injects it by itself while `evtchn_upcall_pending` is set in the vcpu_info that it knows; the
+    ///   vCPU is made to enter the guest anew.
+    /// * The vCPU's own vector: an MSI to its local APIC. While the guest has not switched that on, it is lost.
+    ///
+    /// # Errors
+    /// [`Error::Line`] for an interrupt line, which the VMM asserts while
+    /// [`Engine::pending_upcall`] says so; [`Error::NoVector`]; [`Error::NoVcpu`]; [`Error::Ioctl`].
+    pub fn deliver(&self, vcpu: VcpuId, upcall: Upcall) -> Result<(), Error> {
+        let (door, apic_id) = self.entry(vcpu)?;
+        match upcall {
+            Upcall::Vector(_) if self.has_xen() => {
+                door.interrupt();
+                Ok(())
+            }
+            Upcall::Vector(vector) => Err(Error::NoVector(vector)),
+            Upcall::VcpuVector(vector) => {
+                let message = message(*apic_id, vector);
+                self.vm.signal_msi(message).map(drop).map_err(Error::ioctl("KVM_SIGNAL_MSI"))
+            }
+            line => Err(Error::Line(line)),
+        }
+    }
+
+    /// [`Hooks::pin`]: a page of the guest's memory.
+    pub fn pin(&self, gfn: Gfn) -> Option<GuestPage<B>> {
+        pin(&self.memory, gfn)
+    }
+
+    /// [`Hooks::observe`]: tells KVM what has changed for upcalls. Events of other domains are nothing.
+    ///
+    /// # Errors
+    /// [`Error::Ioctl`], [`Error::NoVcpu`].
+    pub fn observe(&self, event: &Observed) -> Result<(), Error> {
+        match *event {
+            Observed::Action { domain, action, result: Ok(()) } if domain == self.id && self.has_xen() => {
+                self.acted(action)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn acted(&self, action: Action) -> Result<(), Error> {
+        match action {
+            Action::RegisterVcpuInfo { vcpu, gfn, offset } => {
+                self.put_vcpu_info(vcpu, Some(address(gfn, offset as usize)))
+            }
+            Action::SetCallback(param) => self.set_vector(CallbackVia::from_param(param)),
+            // For the events that KVM raises itself; ours go as MSIs.
+            Action::SetUpcallVector { vcpu, vector } => {
+                self.vcpu(vcpu)?.post(VcpuAttribute::UpcallVector(vector));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn set_vector(&self, via: CallbackVia) -> Result<(), Error> {
+        let vector = match via {
+            CallbackVia::Vector(vector) if vector >= LOWEST_VECTOR => vector,
+            _ => 0,
+        };
+        VmAttribute::UpcallVector(vector).set(&self.vm)?;
+        // An upcall may have been delivered before KVM knew how.
+        self.vcpus.iter().for_each(|(door, _)| door.interrupt());
+        Ok(())
+    }
+
+    /// KVM looks for upcalls there from now on. It looks when the vCPU is entered, and the vCPU is called back for this: an
+    /// upcall that is pending there already is not missed.
+    fn put_vcpu_info(&self, vcpu: VcpuId, place: Option<GuestAddress>) -> Result<(), Error> {
+        self.vcpu(vcpu)?.post(VcpuAttribute::VcpuInfo(place));
+        Ok(())
+    }
+
+    /// Gives a frame of the guest's memory to the engine and to KVM as shared_info, or takes it away.
+    ///
+    /// # Errors
+    /// [`Error::NoPage`]; [`Error::Engine`]; [`Error::Ioctl`].
+    pub fn set_shared_info<H>(&self, engine: &Engine<H>, gfn: Option<Gfn>) -> Result<(), Error>
+    where
+        H: Hooks<Page = GuestPage<B>>,
+    {
+        let page = gfn.map(|gfn| self.pin(gfn).ok_or(Error::NoPage(gfn.0))).transpose()?;
+        drop(engine.set_shared_info(self.id, page)?);
+        if self.has_xen() {
+            VmAttribute::SharedInfo(gfn.map(|gfn| gfn.0)).set(&self.vm)?;
+        }
+        self.sync(engine, gfn)
+    }
+
+    /// Tells KVM of each vCPU's vcpu_info: those in shared_info, which is at `shared_info`, and those that are registered.
+    /// After shared_info has moved, and after the domain's state was restored.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the engine does not know the domain or has fewer vCPUs for it.
+    pub fn sync<H: Hooks>(&self, engine: &Engine<H>, shared_info: Option<Gfn>) -> Result<(), Error> {
+        if !self.has_xen() {
+            return Ok(());
+        }
+        for ((door, _), vcpu) in self.vcpus.iter().zip((0..).map(VcpuId)) {
+            let place = match engine.vcpu_info(self.id, vcpu)? {
+                VcpuInfoPlace::Nowhere => None,
+                VcpuInfoPlace::SharedInfo { offset } => shared_info.map(|gfn| address(gfn, offset)),
+                VcpuInfoPlace::Registered { gfn, offset } => Some(address(gfn, offset)),
+            };
+            door.post(VcpuAttribute::VcpuInfo(place));
+        }
+        Ok(())
+    }
+
+    /// The guest's system time in nanoseconds: what its deadlines are in, and what KVM writes into its vcpu_infos.
+    ///
+    /// # Errors
+    /// [`Error::Ioctl`].
+    pub fn now(&self) -> Result<u64, Error> {
+        self.vm.get_clock().map(|clock| clock.clock).map_err(Error::ioctl("KVM_GET_CLOCK"))
+    }
+
+    /// [`Hooks::offload`]: may KVM carry this route out? Only if it was [allowed](Interface::Xen) to send at all, and only
+    /// IPIs: an interdomain route to another machine needs an entry of that machine's interrupt routing table, which is
+    /// the VMM's as a whole.
+    #[must_use]
+    pub fn offload(&self, route: &OffloadRoute) -> bool {
+        let plan = offload::plan(self.id, self.interface, route);
+        plan.is_some_and(|attribute| attribute.set(&self.vm).is_ok())
+    }
+
+    /// [`Hooks::unload`]: takes a route back. KVM waits for sends that are under way.
+    ///
+    /// # Errors
+    /// [`Error::Ioctl`]: the kernel does not know the route.
+    pub fn unload(&self, route: &OffloadRoute) -> Result<(), Error> {
+        VmAttribute::NoSend { port: route.sender_port.0 }.set(&self.vm)
+    }
+}
+
+/// Where something is that lies `offset` bytes into a frame. Only for frames that exist.
+fn address(gfn: Gfn, offset: usize) -> GuestAddress {
+    GuestAddress(gfn.0.wrapping_mul(PAGE_SIZE as u64).wrapping_add(offset as u64))
+}
+
+/// An interrupt of a vector to a local APIC. Ids above 255 need KVM's x2APIC format, in which `address_hi` has their upper bits.
+fn message(apic_id: u32, vector: u8) -> kvm_msi {
+    kvm_msi {
+        address_lo: MSI_BASE | (apic_id & 0xff) << 12,
+        address_hi: apic_id & !0xff,
+        data: vector.into(),
+        ..kvm_msi::default()
+    }
+}
+
+fn mapping(error: io::Error) -> Error {
+    let error = vmm_sys_util::errno::Error::new(error.raw_os_error().unwrap_or(libc::EIO));
+    Error::Ioctl { name: "mmap of kvm_run", error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_the_apic_and_the_vector() {
+        let small = message(3, 0xf3);
+        assert_eq!((small.address_lo, small.address_hi, small.data), (0xfee0_3000, 0, 0xf3));
+        let large = message(0x1_02, 0x20);
+        assert_eq!((large.address_lo, large.address_hi), (0xfee0_2000, 0x100));
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The door to a vCPU: what other threads want of it, done by its own thread.
+//!
+//! KVM's attributes of a vCPU wait while it runs, and a guest sets those of vCPUs that do not run yet (`register_vcpu_info` for
+//! vCPU 1 comes from vCPU 0). So they are queued, and the thread is called back.
+
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use parking_lot::Mutex;
+use vmm_sys_util::errno;
+
+use crate::attributes::VcpuAttribute;
+use crate::error::Error;
+use crate::kick::Kick;
+
+/// What the rest of the VMM has of a vCPU whose `VcpuFd` is its thread's.
+#[derive(Debug)]
+pub struct VcpuDoor {
+    kick: Kick,
+    queue: Mutex<Vec<VcpuAttribute>>,
+    exits: AtomicU64,
+    interrupts: AtomicU64,
+}
+
+impl VcpuDoor {
+    /// For a vCPU.
+    ///
+    /// # Errors
+    /// Its `kvm_run` cannot be mapped.
+    pub fn new(vcpu: &VcpuFd) -> io::Result<Self> {
+        let [exits, interrupts] = [0, 0].map(AtomicU64::new);
+        Ok(Self { kick: Kick::new(vcpu)?, queue: Mutex::default(), exits, interrupts })
+    }
+
+    /// The calling thread is the one that runs the vCPU, from now on.
+    pub fn adopt(&self) {
+        self.kick.adopt();
+    }
+
+    /// Has an attribute set by the vCPU's thread, before it enters the guest again. What was posted first is set first.
+    ///
+    /// A vCPU has few attributes, and one that is posted again takes the place of the one that waits: the queue does not
+    /// grow, however often a guest asks.
+    pub fn post(&self, attribute: VcpuAttribute) {
+        let mut queue = self.queue.lock();
+        let same =
+            |queued: &VcpuAttribute| std::mem::discriminant(queued) == std::mem::discriminant(&attribute);
+        queue.retain(|queued| !same(queued));
+        queue.push(attribute);
+        drop(queue);
+        self.kick.call_back();
+    }
+
+    /// Makes the vCPU enter the guest anew, where KVM looks for an upcall. If it is not in the guest it does so anyway.
+    pub fn interrupt(&self) {
+        self.interrupts.fetch_add(1, Relaxed);
+        self.kick.interrupt();
+    }
+
+    /// Makes [`run`](Self::run) return, now or when it is next called.
+    pub fn call_back(&self) {
+        self.kick.call_back();
+    }
+
+    /// Runs the guest until it needs the VMM: `KVM_RUN`, on the vCPU's own thread.
+    ///
+    /// [`VcpuExit::Intr`] if somebody has called back: look for what the VMM has to do, and call again.
+    ///
+    /// # Errors
+    /// [`Error::Ioctl`].
+    pub fn run<'a>(&self, vcpu: &'a mut VcpuFd) -> Result<VcpuExit<'a>, Error> {
+        self.kick.begin();
+        for attribute in std::mem::take(&mut *self.queue.lock()) {
+            attribute.set(vcpu)?;
+        }
+        self.kick.set_running(true);
+        let result = vcpu.run();
+        self.kick.set_running(false);
+        self.exits.fetch_add(1, Relaxed);
+        match result {
+            // EAGAIN: a vCPU that waited for its start has been started.
+            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => Ok(VcpuExit::Intr),
+            result => result.map_err(Error::ioctl("KVM_RUN")),
+        }
+    }
+
+    /// How often `KVM_RUN` has returned.
+    #[must_use]
+    pub fn exits(&self) -> u64 {
+        self.exits.load(Relaxed)
+    }
+
+    /// How often the vCPU was to be interrupted, in the guest or not.
+    #[must_use]
+    pub fn interrupts(&self) -> u64 {
+        self.interrupts.load(Relaxed)
+    }
+}
+
+/// For errors that kvm-ioctls and vmm-sys-util share.
+const _: fn(errno::Error) -> kvm_ioctls::Error = |error| error;

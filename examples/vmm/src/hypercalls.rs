@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hypercalls: the engine's first, then the few others that Linux makes.
+
+use std::io::Write;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use anyhow::Result;
+use evtchn_abi::{Errno, Feature, Gfn, Hypercall as Number, Op, SchedOp, VcpuId, VcpuOp, XenVersion};
+use evtchn_engine::{Caller, Fault, GuestMemory, Outcome};
+use evtchn_kvm::{Hypercall, Paging, Tables, VcpuAttribute};
+use evtchn_vm_memory::{Arguments, Translate};
+use kvm_bindings::{KVM_MP_STATE_HALTED, kvm_mp_state};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, Permissions};
+
+use crate::vcpu::{self, Vcpu};
+use crate::vmm::Vmm;
+
+const MEMORY_OP: u64 = 12;
+const CONSOLE_IO: u64 = 18;
+const PAGE: usize = 4096;
+
+/// XENMEM_add_to_physmap, and its spaces.
+const ADD_TO_PHYSMAP: u32 = 7;
+const SPACE_SHARED_INFO: u32 = 0;
+const SPACE_GRANT_TABLE: u32 = 1;
+/// Bytes of a runstate area.
+const RUNSTATE_SIZE: usize = 48;
+/// CONSOLEIO_write
+const CONSOLE_WRITE: u32 = 0;
+/// The most that is taken in one call.
+const CONSOLE_CHUNK: usize = 4096;
+
+/// What features Linux is told of: no writable tables but its own, upcalls by a vector, a clock that is kept.
+const FEATURES: u32 = 0b1111
+    | Feature::AUTO_TRANSLATED_PHYSMAP.bit()
+    | Feature::HVM_CALLBACK_VECTOR.bit()
+    | Feature::HVM_SAFE_PVCLOCK.bit();
+
+/// What becomes of a hypercall.
+pub enum Answer {
+    Result(i64),
+    /// The guest is off.
+    Off,
+}
+
+/// Carries out a hypercall.
+pub fn answer(vcpu: &Vcpu<'_>, caller: &mut Caller<'_, Vmm>, call: &Hypercall) -> Result<Answer> {
+    if let Some(refusal) = call.refusal() {
+        return Ok(Answer::Result(refusal));
+    }
+    let memory = vcpu.guest.domain.memory();
+    let registers = || vcpu.fd.get_sregs().ok().map(|registers| Paging::from(&registers));
+    let mut arguments = Arguments::new(memory, Tables::new(memory, registers));
+    let mut args = call.args;
+    loop {
+        let start = Instant::now();
+        let outcome = caller.hypercall(call.number, args, &mut arguments);
+        count_send(vcpu, call, start);
+        match outcome {
+            Outcome::Done(result) => return Ok(Answer::Result(result)),
+            Outcome::Block { .. } => return block(vcpu),
+            // Nobody asks for a pause: see `Hooks::preempt`.
+            Outcome::Again => args[0] = Op::RESET_CONT.0.into(),
+            Outcome::NotMine => return other(vcpu, call, &mut arguments),
+        }
+    }
+}
+
+/// For the report: how long sends take.
+fn count_send(vcpu: &Vcpu<'_>, call: &Hypercall, start: Instant) {
+    if Number(call.number) == Number::EVENT_CHANNEL_OP && call.args[0] == u64::from(Op::SEND.0) {
+        let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        vcpu.guest.sends[0].fetch_add(took, Relaxed);
+        vcpu.guest.sends[1].fetch_add(1, Relaxed);
+    }
+}
+
+/// `SCHEDOP_block`: KVM knows how to wait for an interrupt of any kind. (Polls never come here: KVM answers them.)
+fn block(vcpu: &Vcpu<'_>) -> Result<Answer> {
+    vcpu.fd.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_HALTED })?;
+    vcpu.engine.finish_poll(vcpu.guest.domain.id(), vcpu.number);
+    Ok(Answer::Result(0))
+}
+
+/// What is not the engine's. What goes wrong is the guest's error.
+fn other<T: Translate>(vcpu: &Vcpu<'_>, call: &Hypercall, memory: &mut Arguments<'_, T>) -> Result<Answer> {
+    #[allow(clippy::cast_possible_truncation)] // commands are C ints
+    let command = call.args[0] as u32;
+    let argument = call.args[1];
+    let result = match (call.number, Number(call.number)) {
+        (_, Number::XEN_VERSION) => version(vcpu, XenVersion(command), argument, memory),
+        (_, Number::VCPU_OP) if VcpuOp(command) == VcpuOp::REGISTER_RUNSTATE_MEMORY_AREA => {
+            register_runstate(vcpu, VcpuId(argument as u32), call, memory)
+        }
+        (_, Number::SCHED_OP) if SchedOp(command) == SchedOp::SHUTDOWN => return Ok(Answer::Off),
+        (_, Number::SCHED_OP) if SchedOp(command) == SchedOp::YIELD => Ok(0),
+        (_, Number::HVM_OP) => Err(Errno::EINVAL), // parameters that it does not have
+        (MEMORY_OP, _) if command == ADD_TO_PHYSMAP => add_to_physmap(vcpu, argument, memory),
+        (CONSOLE_IO, _) if command == CONSOLE_WRITE => console_write(vcpu, argument, call.args[2], memory),
+        _ => Err(Errno::ENOSYS),
+    };
+    Ok(Answer::Result(result.unwrap_or_else(Errno::negated)))
+}
+
+type Done = Result<i64, Errno>;
+
+fn fault(Fault: Fault) -> Errno {
+    Errno::EFAULT
+}
+
+fn version(vcpu: &Vcpu<'_>, command: XenVersion, at: u64, memory: &mut impl GuestMemory) -> Done {
+    match command {
+        XenVersion::VERSION => {
+            let (major, minor) = vcpu::version(vcpu.engine.level());
+            return Ok(i64::from(major) << 16 | i64::from(minor));
+        }
+        XenVersion::EXTRAVERSION => memory.write(at, b".0-evtchn\0\0\0\0\0\0\0").map_err(fault)?,
+        XenVersion::GET_FEATURES => {
+            let mut map = [0; 4];
+            memory.read(at, &mut map).map_err(fault)?;
+            let features = if map == [0; 4] { FEATURES } else { 0 };
+            memory.write(at.wrapping_add(4), &features.to_le_bytes()).map_err(fault)?;
+        }
+        _ => return Err(Errno::ENOSYS),
+    }
+    Ok(0)
+}
+
+/// The area's address is a virtual one; KVM wants a physical one, and that it goes on in the next page.
+fn register_runstate<T: Translate>(
+    vcpu: &Vcpu<'_>,
+    whose: VcpuId,
+    call: &Hypercall,
+    memory: &mut Arguments<'_, T>,
+) -> Done {
+    let door = vcpu.guest.domain.vcpu(whose).map_err(|_| Errno::ENOENT)?;
+    let mut area = [0; 8];
+    memory.read(call.args[2], &mut area).map_err(fault)?;
+    let registers = vcpu.fd.get_sregs().map_err(|_| Errno::EFAULT)?;
+    let tables = Paging::from(&registers);
+    let guest_memory = vcpu.guest.domain.memory();
+    let place =
+        tables.walk(guest_memory, u64::from_le_bytes(area), Permissions::Write).ok_or(Errno::EFAULT)?;
+    if !guest_memory.check_range(place, RUNSTATE_SIZE) {
+        return Err(Errno::EFAULT); // KVM would refuse it when the vCPU runs next
+    }
+    door.post(VcpuAttribute::Runstate(Some(place)));
+    Ok(0)
+}
+
+/// Puts shared_info at a frame of the guest's: the memory that is there becomes shared_info, with what the old one held.
+fn add_to_physmap(vcpu: &Vcpu<'_>, at: u64, memory: &mut impl GuestMemory) -> Done {
+    let mut bytes = [0; 24];
+    memory.read(at, &mut bytes).map_err(fault)?;
+    let space = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+    let gfn = Gfn(bytes[16..].try_into().map_or(u64::MAX, u64::from_le_bytes));
+    match space {
+        SPACE_SHARED_INFO => {}
+        SPACE_GRANT_TABLE => return Ok(0), // there are no grants in it
+        _ => return Err(Errno::EINVAL),
+    }
+    let guest = vcpu.guest;
+    let mut place = guest.shared_info.lock();
+    guest.domain.pin(gfn).ok_or(Errno::EINVAL)?;
+    let mut contents = [0; PAGE];
+    let address = |gfn: Gfn| GuestAddress(gfn.0.wrapping_mul(PAGE as u64));
+    if let Some(old) = *place {
+        guest.domain.memory().read_slice(&mut contents, address(old)).map_err(|_| Errno::EINVAL)?;
+    }
+    guest.domain.memory().write_slice(&contents, address(gfn)).map_err(|_| Errno::EINVAL)?;
+    guest.domain.set_shared_info(vcpu.engine, Some(gfn)).map_err(|_| Errno::EINVAL)?;
+    *place = Some(gfn);
+    Ok(0)
+}
+
+/// Xen's debug console: what the guest has to say, a page at a time.
+fn console_write(vcpu: &Vcpu<'_>, count: u64, at: u64, memory: &mut impl GuestMemory) -> Done {
+    let mut bytes = vec![0; usize::try_from(count).unwrap_or(usize::MAX).min(CONSOLE_CHUNK)];
+    memory.read(at, &mut bytes).map_err(fault)?;
+    vcpu.guest.output.lock().write_all(&bytes).map_err(|_| Errno::EIO)?;
+    Ok(0)
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Boots Linux as a guest of Xen on KVM, with event channels by evtchn-engine.
+///
+/// The guest's console goes to stdout; at the end a report goes to stderr, or as JSON into a file. The status is 0 if no guest
+/// ended with another status than 0.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "evtchn-vmm", version, arg_required_else_help = true)]
+pub struct Options {
+    /// A bzImage, or with --pvh an uncompressed ELF file
+    #[arg(long, value_name = "FILE", required_unless_present = "check", default_value = "")]
+    pub kernel: PathBuf,
+    /// The initramfs
+    #[arg(long, value_name = "FILE", required_unless_present = "check", default_value = "")]
+    pub initramfs: PathBuf,
+    /// Only say whether this machine's KVM can run such guests
+    #[arg(long)]
+    pub check: bool,
+    /// More of Linux's command line
+    #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
+    pub append: String,
+    /// Boot by the PVH entry
+    #[arg(long)]
+    pub pvh: bool,
+    /// Memory of each guest
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=2048))]
+    pub memory: u32,
+    /// vCPUs of each guest
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub vcpus: u8,
+    /// Guests: domains 1 and 2, with the same kernel and initramfs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub guests: u8,
+    /// The guest with whose end all others are killed
+    #[arg(long, value_name = "DOMAIN")]
+    pub main: Option<u16>,
+    /// Offer a vector for each vCPU, which Linux then prefers to a global one
+    #[arg(long)]
+    pub vcpu_vector: bool,
+    /// Answer like a Xen without the FIFO ABI
+    #[arg(long)]
+    pub no_fifo: bool,
+    /// Answer like Xen 4.17 instead of the latest
+    #[arg(long)]
+    pub xen_4_17: bool,
+    /// Let KVM carry out IPIs itself
+    #[arg(long, requires = "no_fifo")]
+    pub offload: bool,
+    /// Hide XSAVE and what needs it; for machines whose KVM is itself emulated
+    #[arg(long)]
+    pub no_xsave: bool,
+    /// Where what guests write with Xen's console_io goes: FILE.1, FILE.2
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write the report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Seconds until guests that still run are killed
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    pub timeout: u64,
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! vCPUs: what their guest is told of the processor, how they begin, and what is done when they leave the guest.
+
+use anyhow::{Context, Result, bail};
+use evtchn_abi::VcpuId;
+use evtchn_engine::{Caller, Engine, Level};
+use evtchn_kvm::{Hypercall, XenLeaves};
+use kvm_bindings::{CpuId, KVM_EXIT_XEN, kvm_cpuid_entry2, kvm_lapic_state};
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+
+use crate::boot::Entry;
+use crate::devices::{Effect, Wish};
+use crate::guest::Guest;
+use crate::hypercalls;
+use crate::options::Options;
+use crate::vmm::{News, Vmm};
+
+/// The Xen that guests see.
+pub fn version(level: Level) -> (u16, u16) {
+    if level == Level::Xen4_17 { (4, 17) } else { (4, 20) }
+}
+
+/// Makes a vCPU that is ready to run; all but the first wait for the guest to start them.
+pub fn create(vm: &VmFd, number: u8, cpuid: &CpuId, entry: Entry, options: &Options) -> Result<VcpuFd> {
+    let vcpu = vm.create_vcpu(number.into()).context("KVM_CREATE_VCPU")?;
+    let level = if options.xen_4_17 { Level::Xen4_17 } else { Level::Current };
+    let leaves = XenLeaves { version: version(level), vcpu: number.into(), vcpu_vector: options.vcpu_vector };
+    let mut entries = cpuid.clone();
+    entries.as_mut_slice().iter_mut().for_each(|leaf| adapt(leaf, number, options.no_xsave));
+    vcpu.set_cpuid2(&leaves.apply(&entries).context("too many leaves of CPUID")?)?;
+    let mut apic = vcpu.get_lapic()?;
+    set_register(&mut apic, 0x350, 0x700); // LINT0: ExtINT
+    set_register(&mut apic, 0x360, 0x400); // LINT1: NMI
+    vcpu.set_lapic(&apic)?;
+    if number == 0 {
+        vcpu.set_sregs(&entry.special_registers(vcpu.get_sregs()?))?;
+        vcpu.set_regs(&entry.registers())?;
+    }
+    Ok(vcpu)
+}
+
+fn set_register(apic: &mut kvm_lapic_state, offset: usize, value: u32) {
+    for (to, byte) in apic.regs[offset..].iter_mut().zip(value.to_le_bytes()) {
+        *to = byte.cast_signed();
+    }
+}
+
+/// Makes a leaf of CPUID that of one vCPU.
+fn adapt(leaf: &mut kvm_cpuid_entry2, number: u8, no_xsave: bool) {
+    match leaf.function {
+        1 => leaf.ebx = leaf.ebx & 0x00ff_ffff | u32::from(number) << 24,
+        0xb | 0x1f => leaf.edx = number.into(),
+        _ => {}
+    }
+    if !no_xsave {
+        return;
+    }
+    match leaf.function {
+        1 => leaf.ecx &= !(1 << 12 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29), // FMA, XSAVE, OSXSAVE, AVX, F16C
+        7 if leaf.index == 0 => {
+            leaf.ebx &= !(1 << 5 | 1 << 16); // AVX2, AVX-512
+            leaf.ecx &= !(1 << 3 | 1 << 4 | 1 << 9 | 1 << 10); // PKU, OSPKE, VAES, VPCLMULQDQ
+        }
+        0xd => (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0),
+        _ => {}
+    }
+}
+
+/// Why a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It switched itself off, by a hypercall, the keyboard controller or a triple fault.
+    Off,
+    /// It asked to be killed, or was killed because the main guest has ended.
+    Killed,
+    /// KVM could not go on with it.
+    Broken,
+    /// Its vCPUs were sent home.
+    SentHome,
+}
+
+/// A vCPU as its thread has it.
+pub struct Vcpu<'a> {
+    pub engine: &'a Engine<Vmm>,
+    pub guest: &'a Guest,
+    pub number: VcpuId,
+    pub fd: VcpuFd,
+}
+
+impl Vcpu<'_> {
+    /// Runs it until the guest ends.
+    pub fn run(&mut self) -> Result<End> {
+        self.guest.domain.vcpu(self.number)?.adopt();
+        while self.guest.gate.pass() {
+            // A domain that was destroyed and restored is another one: its vCPUs are callers anew.
+            let mut caller = self.engine.caller(self.guest.domain.id(), self.number)?;
+            while self.guest.gate.is_open() {
+                if let Some(end) = self.once(&mut caller)? {
+                    return Ok(end);
+                }
+            }
+        }
+        Ok(End::SentHome)
+    }
+
+    /// Enters the guest once, and does what it asks for.
+    fn once(&mut self, caller: &mut Caller<'_, Vmm>) -> Result<Option<End>> {
+        let door = self.guest.domain.vcpu(self.number)?;
+        match door.run(&mut self.fd)? {
+            VcpuExit::IoOut(port, data) => {
+                let effect = self.guest.devices.lock().write(port, data);
+                return Ok(self.effect(effect));
+            }
+            VcpuExit::IoIn(port, data) => self.guest.devices.lock().read(port, data),
+            VcpuExit::MmioRead(_, data) => data.fill(0xff),
+            VcpuExit::Unsupported(KVM_EXIT_XEN) => return self.hypercall(caller),
+            VcpuExit::MmioWrite(..) | VcpuExit::Intr => {}
+            VcpuExit::Shutdown | VcpuExit::SystemEvent(..) => return Ok(Some(End::Off)),
+            other => {
+                let what = format!("{other:?}");
+                bail!("vCPU {}: {what} at {:#x}", self.number.0, self.fd.get_regs()?.rip);
+            }
+        }
+        Ok(None)
+    }
+
+    fn effect(&self, effect: Effect) -> Option<End> {
+        match effect {
+            Effect::Nothing => None,
+            Effect::Reset => Some(End::Off),
+            Effect::Mark(mark) => {
+                self.guest.marks.lock().push((mark, self.guest.age()));
+                None
+            }
+            Effect::Status(status) => {
+                *self.guest.status.lock() = Some(status);
+                None
+            }
+            Effect::Wish(Wish::Kill) => Some(End::Killed),
+            Effect::Wish(Wish::Snapshot) => {
+                self.engine.hooks().tell(News::Snapshot);
+                None
+            }
+        }
+    }
+
+    fn hypercall(&mut self, caller: &mut Caller<'_, Vmm>) -> Result<Option<End>> {
+        let call = Hypercall::taken(self.fd.get_kvm_run()).context("an exit for Xen that is no hypercall")?;
+        let answer = hypercalls::answer(self, caller, &call)?;
+        let result = match answer {
+            hypercalls::Answer::Result(result) => result,
+            hypercalls::Answer::Off => return Ok(Some(End::Off)),
+        };
+        Hypercall::answer(self.fd.get_kvm_run(), result);
+        Ok(None)
+    }
+}

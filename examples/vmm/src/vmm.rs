@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The embedder of the engine: its hooks, which are KVM's for each domain, and what happens to guests as wholes.
+
+use std::sync::OnceLock;
+use std::sync::mpsc::Sender;
+
+use anyhow::{Context, Result};
+use evtchn_abi::{DomId, Gfn, VcpuId};
+use evtchn_engine::{Engine, Hooks, MachineState, Observed, OffloadRoute, Upcall};
+use evtchn_kvm::{Error, Timers};
+use evtchn_vm_memory::GuestPage;
+use parking_lot::Mutex;
+
+use crate::guest::Guest;
+use crate::vcpu::End;
+
+/// What the threads tell the main one.
+#[derive(Debug)]
+pub enum News {
+    /// A guest has ended, or failed.
+    Ended(DomId, Result<End>),
+    /// A guest wants a snapshot.
+    Snapshot,
+}
+
+/// The VMM.
+pub struct Vmm {
+    pub guests: Vec<Guest>,
+    pub timers: Timers,
+    pub news: Mutex<Sender<News>>,
+    /// What went wrong in a hook, which cannot say so.
+    pub failure: OnceLock<Error>,
+}
+
+impl Vmm {
+    /// The guest that is a domain. There may be none: a hook may come late.
+    pub fn guest(&self, domain: DomId) -> Option<&Guest> {
+        self.guests.iter().find(|guest| guest.domain.id() == domain)
+    }
+
+    pub fn tell(&self, news: News) {
+        drop(self.news.lock().send(news)); // nobody listens at the very end
+    }
+
+    fn check(&self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            self.failure.get_or_init(|| error);
+        }
+    }
+}
+
+/// What the engine asks of us; nearly all of it is `evtchn-kvm`'s.
+impl Hooks for Vmm {
+    type Page = GuestPage;
+
+    fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall) {
+        match self.guest(domain).map(|guest| guest.domain.deliver(vcpu, upcall)) {
+            // Linux says GSI 1 to mean that it has seen the vCPUs' own vectors; others choose a line that nobody has.
+            Some(Err(Error::Line(_))) | None => {}
+            Some(result) => self.check(result),
+        }
+    }
+
+    /// Polls do not come to the engine: see `hypercalls::block`.
+    fn wake_poller(&self, _: DomId, _: VcpuId) {}
+
+    fn pin(&self, domain: DomId, gfn: Gfn) -> Option<GuestPage> {
+        let guest = self.guest(domain)?;
+        let page = guest.domain.pin(gfn)?;
+        guest.pinned.lock().insert(gfn);
+        Some(page)
+    }
+
+    fn set_deadline(&self, domain: DomId, vcpu: VcpuId, deadline: Option<u64>) {
+        self.timers.set(domain, vcpu, deadline);
+    }
+
+    fn offload(&self, route: &OffloadRoute) -> bool {
+        self.guest(route.sender).is_some_and(|guest| guest.domain.offload(route))
+    }
+
+    fn unload(&self, route: &OffloadRoute) {
+        self.check(self.guest(route.sender).map_or(Ok(()), |guest| guest.domain.unload(route)));
+    }
+
+    fn observe(&self, event: Observed) {
+        let domain = match event {
+            Observed::Operation { caller, .. } => caller,
+            Observed::Action { domain, .. } | Observed::Raised { domain, .. } => domain,
+            _ => return,
+        };
+        if let Some(guest) = self.guest(domain) {
+            guest.counters.count(&event, guest.age());
+            self.check(guest.domain.observe(&event));
+        }
+    }
+}
+
+/// Ends a guest without asking it: its vCPUs go home, its domain is destroyed, its peers find their ports unbound.
+pub fn kill(engine: &Engine<Vmm>, domain: DomId) -> Result<()> {
+    let guest = engine.hooks().guest(domain).context("no such guest")?;
+    guest.gate.close();
+    guest.call_back();
+    guest.gate.wait_until_empty();
+    if engine.domain_exists(domain) {
+        engine.destroy_domain(domain)?;
+    }
+    Ok(())
+}
+
+/// Stops all guests, saves the state of the engine as text, destroys its domains, restores them, and lets the guests go on.
+pub fn snapshot(engine: &Engine<Vmm>) -> Result<usize> {
+    let guests = &engine.hooks().guests;
+    guests.iter().for_each(|guest| guest.gate.hold());
+    guests.iter().for_each(Guest::call_back);
+    guests.iter().for_each(|guest| guest.gate.wait_until_empty());
+
+    let text = serde_json::to_string(&engine.save()?)?;
+    let state: MachineState = serde_json::from_str(&text)?;
+    // A destroyed domain's ports are closed, which takes their events out of its memory. Who restores a domain elsewhere has
+    // the memory as it was before.
+    let pages: Vec<_> = guests.iter().map(Guest::copy_pages).collect();
+    for domain in &state.domains {
+        engine.destroy_domain(DomId(domain.id))?;
+    }
+    guests.iter().zip(&pages).try_for_each(|(guest, pages)| guest.put_pages(pages))?;
+    let place = |id: DomId| engine.hooks().guest(id).and_then(|guest| *guest.shared_info.lock());
+    let page = |id: DomId| engine.hooks().guest(id)?.domain.pin(place(id)?);
+    engine.restore(&state, page)?;
+    engine.validate().map_err(|broken| anyhow::anyhow!("the engine's invariants: {broken:?}"))?;
+    for guest in guests.iter().filter(|guest| engine.domain_exists(guest.domain.id())) {
+        guest.domain.sync(engine, place(guest.domain.id()))?;
+    }
+    guests.iter().for_each(|guest| guest.gate.open());
+    Ok(text.len())
+}

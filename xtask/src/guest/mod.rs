@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo xtask guest`: Debian's unmodified Linux as a guest of Xen, on the small VMM of `examples/vmm`.
+//!
+//! The VMM needs a KVM with Xen support. Where this machine has none, it runs in an emulated machine with Debian's plain
+//! kernel, whose `kvm_amd` uses the SVM that QEMU emulates: a guest in a guest, without `/dev/kvm` and without root.
+
+mod elf;
+mod initramfs;
+mod judge;
+mod outer;
+mod scenario;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use evtchn_replay::recorder;
+
+use self::judge::{Verdict, heading, judge};
+use self::outer::Parts;
+use self::scenario::{ALL, Scenario};
+use crate::{cargo, paths};
+
+/// Scenarios in one start of the outer machine. If it stops, theirs are the results that are lost.
+const AT_ONCE: usize = 8;
+/// How often a scenario is tried whose guest died of what the emulated processor does wrong.
+const TRIES: u32 = 3;
+
+/// Boots Debian's unmodified kernel as a guest of Xen, with event channels by evtchn-engine, and tries them there.
+///
+/// Without a name the first scenario runs: the kernel boots and notifies itself by `/dev/xen/evtchn`. Exit status 1 if a
+/// scenario failed.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Scenarios; see --list
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Run all scenarios
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// List the scenarios
+    #[arg(long)]
+    list: bool,
+    /// Where consoles, reports and recordings go [default: target/guest]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// No such scenario; something cannot be built or fetched.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.list {
+        for scenario in ALL {
+            println!("{:<25} {:?} {} {}", scenario.name, scenario.kernel, scenario.vmm, scenario.linux);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wanted = chosen(args)?;
+    let out = args.out.clone().unwrap_or_else(|| paths::workspace().join("target/guest"));
+    let parts = build(&out)?;
+    let mut verdicts = attempt(&parts, &wanted, &out);
+    for tries in 2..=TRIES {
+        let again: Vec<Scenario> = wanted
+            .iter()
+            .zip(&verdicts)
+            .filter(|(_, verdict)| !verdict.passed() && verdict.emulation)
+            .map(|(scenario, _)| *scenario)
+            .collect();
+        for verdict in attempt(&parts, &again, &out) {
+            if let Some(old) = verdicts.iter_mut().find(|old| old.name == verdict.name) {
+                *old = Verdict { tries, ..verdict };
+            }
+        }
+    }
+    Ok(tell(&verdicts))
+}
+
+/// Runs scenarios and looks at what came of them, in their order.
+fn attempt(parts: &Parts, scenarios: &[Scenario], out: &Path) -> Vec<Verdict> {
+    let folder = out.join("results");
+    let mut verdicts = Vec::new();
+    for group in scenarios.chunks(AT_ONCE) {
+        group.iter().for_each(|scenario| forget(&folder, scenario));
+        if let Err(error) = outer::run(parts, group, &folder) {
+            eprintln!("xtask: guest: {error:#}");
+        }
+        verdicts.extend(group.iter().map(|scenario| judge(scenario, &folder)));
+    }
+    verdicts
+}
+
+/// The scenarios that were asked for.
+fn chosen(args: &Args) -> Result<Vec<Scenario>> {
+    if args.all {
+        return Ok(ALL.to_vec());
+    }
+    if args.names.is_empty() {
+        return Ok(ALL.iter().take(1).copied().collect());
+    }
+    let known = |name: &String| ALL.iter().find(|scenario| scenario.name == name.as_str()).copied();
+    args.names
+        .iter()
+        .map(|name| known(name).with_context(|| format!("no scenario `{name}`: see --list")))
+        .collect()
+}
+
+/// An older run's results are not this one's.
+fn forget(folder: &Path, scenario: &Scenario) {
+    for ending in ["console", "stderr", "status", "json", "out.1", "out.2"] {
+        let _ = fs::remove_file(folder.join(format!("{}.{ending}", scenario.name)));
+    }
+}
+
+/// Builds what runs outside and inside the guests.
+fn build(out: &Path) -> Result<Parts> {
+    fs::create_dir_all(out)?;
+    let package = |name: &str| {
+        let mut command = cargo::cargo();
+        command.args(["build", "--release", "--package", name]);
+        cargo::build(&mut command, name)
+    };
+    Ok(Parts {
+        vmm: stripped(&package("evtchn-vmm")?, out)?,
+        probe: stripped(&package("evtchn-guest-programs")?, out)?,
+        recorder: recorder::build()?,
+        folder: out.to_owned(),
+    })
+}
+
+/// A program without what debuggers need, which is most of it: it is copied from memory to memory in an emulated machine.
+fn stripped(program: &Path, folder: &Path) -> Result<PathBuf> {
+    let to = folder.join(program.file_name().context("no name of a file")?);
+    cargo::run(Command::new("strip").arg("-o").arg(&to).arg(program), "strip")?;
+    Ok(to)
+}
+
+/// Prints the table.
+fn tell(verdicts: &[Verdict]) -> ExitCode {
+    println!("\n{}", heading());
+    for verdict in verdicts {
+        println!("{}", verdict.line());
+    }
+    if let [only] = verdicts {
+        println!("\nLinux said: {}", only.abi);
+    }
+    let failed = verdicts.iter().filter(|verdict| !verdict.passed()).count();
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
