@@ -4,7 +4,6 @@
 //! The VMM needs a KVM with Xen support. Where this machine has none, it runs in an emulated machine with Debian's plain
 //! kernel, whose `kvm_amd` uses the SVM that QEMU emulates: a guest in a guest, without `/dev/kvm` and without root.
 
-mod elf;
 mod initramfs;
 mod judge;
 mod outer;

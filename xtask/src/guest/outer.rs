@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::initramfs;
 use super::scenario::Scenario;
-use super::{elf, initramfs};
 use crate::machine::{Flavour, Kernel, Machine, System};
 use crate::progress;
 
@@ -68,19 +68,16 @@ fn files(parts: &Parts, scenarios: &[Scenario]) -> Result<Vec<PathBuf>> {
         if of_it().next().is_none() {
             continue;
         }
-        let image = Kernel::of(&flavour.root()?)?.image;
+        let kernel = Kernel::of(&flavour.root()?)?;
         let name = |what: &str| parts.folder.join(format!("{what}-{flavour:?}").to_lowercase());
         if of_it().any(|scenario| !is_pvh(scenario)) {
-            fs::copy(&image, name("bzimage"))?;
+            fs::copy(&kernel.image, name("bzimage"))?;
             files.push(name("bzimage"));
         }
         if of_it().any(is_pvh) {
             if !name("elf").exists() {
-                progress::line(&format!("unpacking {}", image.display()));
-                fs::write(
-                    name("elf"),
-                    elf::of_bzimage(&fs::read(&image)?).with_context(|| image.display().to_string())?,
-                )?;
+                progress::line(&format!("unpacking {}", kernel.image.display()));
+                fs::write(name("elf"), kernel.uncompressed()?)?;
                 progress::line("");
             }
             files.push(name("elf"));
