@@ -134,6 +134,7 @@ impl<A: Abi + Send + Sync> Round<A> {
             running: AtomicBool::new(true),
             offline: Default::default(),
         };
+        (0..VCPUS).for_each(|vcpu| round.guest.online(VcpuId(vcpu)).unwrap());
         (0..CONNECTIONS).for_each(|index| round.bind(index, &mut Random(index as u64)).unwrap());
         round
     }
