@@ -11,7 +11,7 @@ use super::patch::{Edit, Patch};
 use crate::paths;
 
 /// What cargo needs of the workspace.
-const PARTS: [&str; 6] = ["Cargo.toml", "Cargo.lock", "crates", "tests", "tools", "xtask"];
+const PARTS: [&str; 7] = ["Cargo.toml", "Cargo.lock", "crates", "examples", "tests", "tools", "xtask"];
 
 /// The copy. Files that did not change since the last time are left alone, so that builds go on from there.
 #[derive(Debug)]

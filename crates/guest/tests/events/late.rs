@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Late ends of events, and storms.
 
-use std::sync::atomic::Ordering::SeqCst;
-
 use evtchn_abi::{Errno, Pirq, Port, VcpuId};
 use evtchn_guest::{Answer, ChannelId, Event, Limits, Scan, Settings, Share};
 
@@ -46,22 +44,6 @@ fn a_handler_that_is_done_reports_the_end_by_its_answer() {
         assert_eq!(world.guest.eoi(channel, false), Err(Errno::EINVAL));
         let (_, edge, _) = world.channel(Settings::default(), Answer::Later);
         assert_eq!(world.guest.eoi(edge, false), Err(Errno::EINVAL), "it waits for none");
-    }
-}
-
-#[test]
-fn a_physical_interrupt_is_told_of_the_end_when_it_is_reported() {
-    for kind in BOTH {
-        let world = World::new(kind);
-        let (count, handler) = counting(Answer::Later);
-        let settings = Settings::default().late_eoi();
-        let channel = world.guest.bind_pirq(Pirq(3), Share::Yes, settings, handler).unwrap();
-        world.machine.engine.raise_pirq(GUEST, Pirq(3)).unwrap();
-        world.upcalls();
-        let ends = |world: &World| world.machine.ends.load(SeqCst);
-        assert_eq!((count.take(), ends(&world)), (1, 0), "{kind:?}");
-        world.guest.eoi(channel, false).unwrap();
-        assert_eq!(ends(&world), 1, "{kind:?}");
     }
 }
 
@@ -284,7 +266,7 @@ fn the_channels_of_an_offline_vcpu_need_one_that_there_is() {
 }
 
 #[test]
-fn delayed_ends_find_a_vcpu_though_each_heir_goes_offline_in_turn() {
+fn delayed_ends_find_a_vcpu_though_one_after_the_other_goes_offline() {
     for kind in BOTH {
         let world = World::new(kind);
         let (near, channel, count) = world.channel(Settings::on(V1).late_eoi(), Answer::Later);

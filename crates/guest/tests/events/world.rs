@@ -41,8 +41,7 @@ pub struct Machine {
     pub now: AtomicU64,
     pub deadlines: Mutex<Vec<(VcpuId, u64)>>,
     calls: AtomicU32,
-    /// How many physical interrupts were said to be handled.
-    pub ends: AtomicU32,
+    ends: AtomicU32,
     interruption: Mutex<Option<(Op, Interruption)>>,
 }
 
