@@ -90,6 +90,8 @@ fn an_event_that_vcpu_0_is_told_of_while_the_port_is_bound_to_another_is_handled
             }
         });
         let (_, log) = world.bind(Settings::on(V1), Answer::Done);
+        // What the bind announced.
+        world.upcall(V1);
         sender.join().unwrap();
         world.rest();
         assert!(world.all_is_seen(&log));
