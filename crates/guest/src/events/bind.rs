@@ -5,7 +5,7 @@ use evtchn_abi::args::{BIND_PIRQ_WILL_SHARE, PhysdevIrqStatusQuery, StatusKind};
 use evtchn_abi::{DomId, Errno, Pirq, Port, Priority, VcpuId, Virq};
 use evtchn_sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::state::{EXPLICIT, LATE, NEEDS_EOI, State};
+use super::state::{EXPLICIT, LATE, MOVING, NEEDS_EOI, State};
 use super::{Channel, ChannelId, Events, Kernel, Share, Source, Storage};
 use crate::Abi;
 
@@ -59,6 +59,15 @@ impl Settings {
     }
 }
 
+/// Where the port of a channel comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was opened for the channel, and is closed again if that cannot have it.
+    Opened,
+    /// It is the toolstack's, and stays open then.
+    Given,
+}
+
 /// # Errors of all that bind
 ///
 /// ENOSPC if there is no record for another channel, or no slot for its port; EAGAIN if another vCPU adds a page to the
@@ -74,7 +83,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
     /// being bound or closed just now.
     pub fn bind_virq(&self, virq: Virq, settings: Settings, handler: S::Handler) -> Result<ChannelId, Errno> {
         let source = Source::Virq(virq, settings.vcpu);
-        self.bind(source, settings, handler, || self.open(source), |port| self.give_up(port))
+        self.bind(source, settings, handler, Origin::Opened, || self.open(source))
     }
 
     /// Opens a channel by which this guest's vCPUs signal the one in `settings`, by [`notify`](Self::notify).
@@ -83,7 +92,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
     /// See [above](Self#errors-of-all-that-bind).
     pub fn bind_ipi(&self, settings: Settings, handler: S::Handler) -> Result<ChannelId, Errno> {
         let source = Source::Ipi(settings.vcpu);
-        self.bind(source, settings, handler, || self.open(source), |port| self.give_up(port))
+        self.bind(source, settings, handler, Origin::Opened, || self.open(source))
     }
 
     /// Binds a physical interrupt. Xen is told of the end of each event, if it wants to know.
@@ -98,7 +107,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         handler: S::Handler,
     ) -> Result<ChannelId, Errno> {
         let source = Source::Pirq(pirq, share);
-        self.bind(source, settings, handler, || self.open(source), |port| self.give_up(port))
+        self.bind(source, settings, handler, Origin::Opened, || self.open(source))
     }
 
     /// Connects to a port that another domain keeps for this one. The handler is called once at the beginning, in case that
@@ -114,7 +123,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         handler: S::Handler,
     ) -> Result<ChannelId, Errno> {
         let open = || self.kernel.bind_interdomain(remote, remote_port);
-        self.bind(Source::Interdomain(remote), settings, handler, open, |port| self.give_up(port))
+        self.bind(Source::Interdomain(remote), settings, handler, Origin::Opened, open)
     }
 
     /// Opens a port for another domain to connect to.
@@ -128,7 +137,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         handler: S::Handler,
     ) -> Result<ChannelId, Errno> {
         let open = || self.kernel.alloc_unbound(DomId::SELF, remote);
-        self.bind(Source::Interdomain(remote), settings, handler, open, |port| self.give_up(port))
+        self.bind(Source::Interdomain(remote), settings, handler, Origin::Opened, open)
     }
 
     /// Takes a port that is bound already: those of the store and the console, which the toolstack has opened. It is closed
@@ -143,7 +152,8 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         settings: Settings,
         handler: S::Handler,
     ) -> Result<ChannelId, Errno> {
-        self.bind(Source::Interdomain(remote), settings, handler, || self.take_over(port), |_| {})
+        let source = Source::Interdomain(remote);
+        self.bind(source, settings, handler, Origin::Given, || self.take_over(port))
     }
 
     /// Makes a port that is bound already what it is that was opened just now: Xen tells vCPU 0 of its events.
@@ -168,38 +178,32 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         self.change(channel, |state| Some(state.closing())).map(drop)
     }
 
-    /// Binds a channel to the port that `open` answers. If that is not possible `give_up` gets the port.
+    /// Binds a channel to the port that `open` answers.
     fn bind(
         &self,
         source: Source,
         settings: Settings,
         handler: S::Handler,
+        origin: Origin,
         open: impl FnOnce() -> Result<Port, Errno>,
-        give_up: impl FnOnce(Port),
     ) -> Result<ChannelId, Errno> {
         self.can_handle(settings.vcpu, source)?;
         let (index, channel, state) = self.reserve().ok_or(Errno::ENOSPC)?;
         // Before the port is open: pairs with `find_virq`.
         channel.begin(source, settings.vcpu, settings.priority);
-        let bound = open().and_then(|port| {
-            let connected = self.connect(port, source, settings);
-            connected.inspect_err(|_| give_up(port)).map(|()| port)
-        });
-        let port = bound.inspect_err(|_| channel.put(state.freed()))?;
+        let port = open()
+            .and_then(|port| self.connect(port, source, settings, origin))
+            .inspect_err(|_| channel.put(state.freed()))?;
         channel.set_port(port);
         if let Some(mut place) = channel.handler.try_lock() {
             *place = Some(handler);
         }
         self.give_slot(port, index);
-        channel.put(state.bound(self.flags(source, settings)));
-        // Unmasks it, if it is not to begin masked.
-        self.update(channel, Some);
+        channel.put(state.bound(self.flags(source, settings) | MOVING));
         let id = ChannelId { index, generation: state.generation() };
-        let stays = self.stay_or_wait(id, channel);
-        if stays.is_err() {
-            self.unbind(id)?;
-        }
-        stays.map(|()| id)
+        // Unmasks it, if it is not to begin masked.
+        self.end_move(id, channel);
+        Ok(id)
     }
 
     /// Takes a free record. Looks for it behind the last that was taken.
@@ -273,19 +277,34 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
     }
 
     /// Makes a port ready that has just been opened: there is room for it, it is masked, and its vCPU and priority are chosen.
-    pub(super) fn connect(&self, port: Port, source: Source, settings: Settings) -> Result<(), Errno> {
+    pub(super) fn connect(
+        &self,
+        port: Port,
+        source: Source,
+        settings: Settings,
+        origin: Origin,
+    ) -> Result<Port, Errno> {
+        let chosen = self.make_room(port).and_then(|()| self.choose(port, source, settings));
+        chosen.map(|()| port).inspect_err(|_| {
+            self.abi.unbind(port);
+            if origin == Origin::Opened {
+                // It was open; there is nothing else to be done about it.
+                let _ = self.kernel.close(port);
+            }
+        })
+    }
+
+    fn make_room(&self, port: Port) -> Result<(), Errno> {
         self.storage.ports().get(port.0 as usize).ok_or(Errno::ENOSPC)?;
         self.abi.cover(port, &self.kernel)?;
         self.abi.mask(port);
-        if !source.is_fixed() {
-            // Xen tells vCPU 0 of a new port's events until it knows better, and on behalf of a sender who has looked before that.
-            self.abi.bind(port, VcpuId(0));
-        }
-        self.choose(port, source, settings).inspect_err(|_| self.abi.unbind(port))
+        Ok(())
     }
 
     fn choose(&self, port: Port, source: Source, settings: Settings) -> Result<(), Errno> {
         if !source.is_fixed() && settings.vcpu != VcpuId(0) {
+            // Xen tells vCPU 0 of a new port's events until it knows better, and on behalf of a sender who has looked before that.
+            self.abi.bind(port, VcpuId(0));
             self.kernel.bind_vcpu(port, settings.vcpu)?;
         }
         if let Some(priority) = settings.priority {
@@ -296,12 +315,6 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         }
         self.abi.bind(port, settings.vcpu);
         Ok(())
-    }
-
-    /// Closes a port that was opened for nothing, which no vCPU handles.
-    pub(super) fn give_up(&self, port: Port) {
-        // It was open; there is nothing else to be done about it.
-        let _ = self.kernel.close(port);
     }
 
     pub(super) fn give_slot(&self, port: Port, index: u32) {

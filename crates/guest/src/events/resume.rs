@@ -4,6 +4,7 @@
 use evtchn_abi::{DomId, Errno, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::SeqCst;
 
+use super::bind::Origin;
 use super::state::{AWAY, DELAYED, EOI, SILENT};
 use super::{Channel, ChannelId, Events, Kernel, Settings, Source, Storage};
 use crate::Abi;
@@ -44,12 +45,10 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         for (id, channel) in self.bound() {
             report(match channel.source() {
                 Source::Interdomain(_) => Resumed::Dead(id),
-                source => {
-                    match self.give_port(id, channel, || self.open(source), |port| self.give_up(port)) {
-                        Ok(port) => Resumed::Rebound(id, port),
-                        Err(error) => Resumed::Failed(id, error),
-                    }
-                }
+                source => match self.reopen(id, channel, source, Origin::Opened, || self.open(source)) {
+                    Ok(port) => Resumed::Rebound(id, port),
+                    Err(error) => Resumed::Failed(id, error),
+                },
             });
         }
         Ok(())
@@ -66,8 +65,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         remote: DomId,
         remote_port: Port,
     ) -> Result<Port, Errno> {
-        let open = || self.kernel.bind_interdomain(remote, remote_port);
-        self.revive(channel, remote, open, |port| self.give_up(port))
+        self.revive(channel, remote, Origin::Opened, || self.kernel.bind_interdomain(remote, remote_port))
     }
 
     /// Opens a port for another domain to connect to, for a channel that is dead since the guest was resumed.
@@ -76,12 +74,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
     /// ENOENT if there is no such channel; EINVAL if it is none to another domain; EBUSY if it has a port; as
     /// [`alloc_unbound`](Self::alloc_unbound).
     pub fn realloc_unbound(&self, channel: ChannelId, remote: DomId) -> Result<Port, Errno> {
-        self.revive(
-            channel,
-            remote,
-            || self.kernel.alloc_unbound(DomId::SELF, remote),
-            |port| self.give_up(port),
-        )
+        self.revive(channel, remote, Origin::Opened, || self.kernel.alloc_unbound(DomId::SELF, remote))
     }
 
     /// Gives a channel that is dead since the guest was resumed a port that is bound already: the store and the console have
@@ -91,46 +84,45 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
     /// ENOENT if there is no such channel; EINVAL if it is none to another domain; EBUSY if it has a port; as
     /// [`adopt`](Self::adopt).
     pub fn readopt(&self, channel: ChannelId, port: Port, remote: DomId) -> Result<Port, Errno> {
-        self.revive(channel, remote, || self.take_over(port), |_| {})
+        self.revive(channel, remote, Origin::Given, || self.take_over(port))
     }
 
     fn revive(
         &self,
         channel: ChannelId,
         remote: DomId,
+        origin: Origin,
         open: impl FnOnce() -> Result<Port, Errno>,
-        give_up: impl FnOnce(Port),
     ) -> Result<Port, Errno> {
         let record = self.record(channel).ok_or(Errno::ENOENT)?;
-        self.begin_move(channel)?;
-        let revived = match record.source() {
-            Source::Interdomain(_) if record.port() == Port(0) => {
-                let given = self.give_port(channel, record, open, give_up);
-                given.inspect(|_| record.set_source(Source::Interdomain(remote)))
-            }
-            Source::Interdomain(_) => Err(Errno::EBUSY),
+        match record.source() {
+            Source::Interdomain(_) => self.reopen(channel, record, Source::Interdomain(remote), origin, open),
             Source::Virq(..) | Source::Ipi(_) | Source::Pirq(..) => Err(Errno::EINVAL),
-        };
-        self.end_move(record);
-        revived
+        }
     }
 
     /// Gives a channel without a port one that is opened for it.
-    fn give_port(
+    fn reopen(
         &self,
         id: ChannelId,
         channel: &Channel<S::Handler>,
+        source: Source,
+        origin: Origin,
         open: impl FnOnce() -> Result<Port, Errno>,
-        give_up: impl FnOnce(Port),
     ) -> Result<Port, Errno> {
-        let port = open()?;
+        self.begin_move(id)?;
+        let opened = if channel.port() == Port(0) { open() } else { Err(Errno::EBUSY) };
         let settings = Settings { priority: channel.priority(), ..Settings::on(channel.vcpu()) };
-        self.connect(port, channel.source(), settings).inspect_err(|_| give_up(port))?;
-        channel.set_port(port);
-        self.give_slot(port, id.index);
-        // The port is masked. If nothing holds it back it is unmasked now.
-        self.update(channel, |state| Some(state.with(SILENT)));
-        Ok(port)
+        let port = opened.and_then(|port| self.connect(port, source, settings, origin));
+        if let Ok(port) = port {
+            channel.set_source(source);
+            channel.set_port(port);
+            // It is masked.
+            channel.set(SILENT);
+            self.give_slot(port, id.index);
+        }
+        self.end_move(id, channel);
+        port
     }
 
     /// Forgets everything that Xen knew.

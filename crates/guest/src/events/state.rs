@@ -60,7 +60,7 @@ pub(super) const SETTLING: u32 = 1 << 10;
 pub(super) const CLOSED: u32 = 1 << 11;
 /// A physical interrupt that has to be told of the end of an event.
 pub(super) const NEEDS_EOI: u32 = 1 << 12;
-/// Held back: its vCPU, which it cannot leave, is offline.
+/// Held back: its vCPU is offline.
 pub(super) const AWAY: u32 = 1 << 13;
 /// Its last event came on another vCPU, and was passed on.
 pub(super) const PASSED_ON: u32 = 1 << 14;

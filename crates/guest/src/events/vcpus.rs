@@ -21,7 +21,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
             // Nobody closes it meanwhile. Whoever moves it just now binds it, too.
             if self.begin_move(id).is_ok() {
                 self.with_port(channel, |port| self.abi.bind(port, vcpu));
-                self.end_move(channel);
+                self.end_move(id, channel);
             }
         }
         self.comes_online(vcpu);
@@ -33,7 +33,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
     /// Lets in what waited for a vCPU.
     pub(super) fn comes_online(&self, vcpu: VcpuId) {
         let Some(slot) = self.storage.vcpus().get(vcpu.0 as usize) else { return };
-        // Before the look at the channels: pairs with `stay_or_wait`.
+        // Before the look at the channels: pairs with `wait_for_vcpu`.
         slot.is_online.store(true, SeqCst);
         in_order();
         for (id, _) in self.bound().filter(|(_, channel)| channel.vcpu() == vcpu) {
@@ -46,23 +46,23 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
     /// VIRQs of its own stay with it and wait.
     ///
     /// # Errors
-    /// ENOENT if there is no such vCPU, EINVAL if both are the same or `to` is offline: nothing is changed then. What [`move_to`](Self::move_to)
+    /// ENOENT if there is no such vCPU, EINVAL if both are the same or `to` is offline: nothing is changed then. What `bind_vcpu`
     /// answers for the first channel that cannot be moved; the others are moved all the same.
     pub fn offline(&self, vcpu: VcpuId, to: VcpuId) -> Result<(), Errno> {
         let slot = self.storage.vcpus().get(vcpu.0 as usize).ok_or(Errno::ENOENT)?;
         if !self.is_online(to)? || vcpu == to {
             return Err(Errno::EINVAL);
         }
-        // Before the look at the channels: pairs with `stay_or_wait`.
+        // Before the look at the channels: pairs with `end_move` and `wait_for_vcpu`.
         slot.is_online.store(false, SeqCst);
         in_order();
         let mut moved = Ok(());
         for (id, channel) in self.bound().filter(|(_, channel)| channel.vcpu() == vcpu) {
-            if channel.source().is_fixed() {
-                // It may have been closed just now.
-                let _ = self.change(id, |state| Some(state.with(AWAY)));
-            } else {
-                moved = moved.and(self.move_to(id, to));
+            let is_bound = self.change(id, |state| Some(state.with(AWAY))).is_ok();
+            // Who moves it just now takes it further.
+            if is_bound && !channel.source().is_fixed() && self.begin_move(id).is_ok() {
+                moved = moved.and(self.give_to(channel, to));
+                self.end_move(id, channel);
             }
         }
         self.abi.offline(vcpu, |port| self.pass_on(port));
@@ -84,28 +84,19 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         if self.is_online(vcpu)? || source.is_fixed() { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
-    /// After a channel has got its vCPU: has that gone offline meanwhile? Then the channel waits for it.
-    ///
-    /// Who goes offline says so and then looks at the channels; here it is the other way round, so one of the two notices.
-    ///
-    /// # Errors
-    /// EINVAL if the vCPU is offline and the channel is not its own.
-    pub(super) fn stay_or_wait(&self, id: ChannelId, channel: &Channel<S::Handler>) -> Result<(), Errno> {
+    /// Has a channel that cannot leave its vCPU wait for it, if that is offline.
+    pub(super) fn wait_for_vcpu(&self, id: ChannelId, channel: &Channel<S::Handler>) {
+        let is_away = || channel.source().is_fixed() && self.is_online(channel.vcpu()) == Ok(false);
         in_order();
-        let vcpu = channel.vcpu();
-        if self.is_online(vcpu)? {
-            return Ok(());
+        if is_away() {
+            // It may have been closed just now.
+            let _ = self.change(id, |state| Some(state.with(AWAY)));
+            in_order();
+            if !is_away() {
+                // It has come back before it could see this.
+                let _ = self.change(id, |state| Some(state.without(AWAY)));
+            }
         }
-        if !channel.source().is_fixed() {
-            return Err(Errno::EINVAL);
-        }
-        let _ = self.change(id, |state| Some(state.with(AWAY)));
-        in_order();
-        if self.is_online(vcpu)? {
-            // It has come back before it could see this.
-            let _ = self.change(id, |state| Some(state.without(AWAY)));
-        }
-        Ok(())
     }
 
     /// Has another vCPU handle a channel's events. None is lost, and none is handled by both; one whose announcement was on its way to the old
@@ -113,7 +104,7 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
     ///
     /// # Errors
     /// ENOENT if there is no such channel, or no such vCPU; EINVAL if it is an IPI's or a VIRQ's of one vCPU, or the vCPU is
-    /// offline; EBUSY if somebody else moves it just now.
+    /// offline (if it goes offline just now, another has the channel); EBUSY if somebody else moves it just now.
     pub fn move_to(&self, channel: ChannelId, vcpu: VcpuId) -> Result<(), Errno> {
         let record = self.record(channel).ok_or(Errno::ENOENT)?;
         if record.source().is_fixed() {
@@ -121,13 +112,8 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         }
         self.can_handle(vcpu, record.source())?;
         self.begin_move(channel)?;
-        let old = record.vcpu();
-        let mut moved = self.give_to(record, vcpu);
-        if moved.is_ok() && self.stay_or_wait(channel, record).is_err() {
-            // It has gone offline just now, and may have looked before.
-            moved = self.give_to(record, old).and(Err(Errno::EINVAL));
-        }
-        self.end_move(record);
+        let moved = self.give_to(record, vcpu);
+        self.end_move(channel, record);
         moved
     }
 
@@ -149,8 +135,38 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         if was.has(MOVING) { Err(Errno::EBUSY) } else { Ok(()) }
     }
 
-    pub(super) fn end_move(&self, channel: &Channel<S::Handler>) {
-        self.update(channel, |state| Some(state.without(MOVING)));
+    /// Lets in the events of a channel that was moved; on another vCPU, if its own has gone offline meanwhile.
+    ///
+    /// Who goes offline says so, and then says AWAY to the channels that have the vCPU. Here the channel has got its vCPU, which is looked at,
+    /// and the channel let in by a step that fails if somebody has said AWAY. So nothing is announced to a vCPU that will not look.
+    pub(super) fn end_move(&self, id: ChannelId, channel: &Channel<S::Handler>) {
+        if channel.source().is_fixed() {
+            self.wait_for_vcpu(id, channel);
+            return self.update(channel, |state| Some(state.without(MOVING)));
+        }
+        let mut is_in = false;
+        while !is_in {
+            in_order();
+            if let Some(other) = self.who_takes_over(channel) {
+                // Only a port that is not open any more cannot be given away: nothing comes from it.
+                let _ = self.give_to(channel, other);
+            }
+            self.update(channel, |state| {
+                is_in = !state.has(AWAY);
+                Some(state.without(if is_in { MOVING } else { AWAY }))
+            });
+        }
+    }
+
+    /// A vCPU that is online, if a channel's is not.
+    fn who_takes_over(&self, channel: &Channel<S::Handler>) -> Option<VcpuId> {
+        if self.is_online(channel.vcpu()) != Ok(false) {
+            return None;
+        }
+        (0..)
+            .map(VcpuId)
+            .zip(self.storage.vcpus())
+            .find_map(|(vcpu, slot)| slot.is_online.load(SeqCst).then_some(vcpu))
     }
 
     /// All channels that are bound.

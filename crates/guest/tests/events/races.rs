@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use evtchn_abi::{Errno, Op, Virq};
 use evtchn_guest::{Answer, Settings};
 
-use crate::world::{BOTH, GUEST, V0, V1, World, counting};
+use crate::world::{BOTH, GUEST, SENDER, V0, V1, World, counting};
 
 #[test]
 fn a_virq_that_is_being_closed_is_not_taken_over() {
@@ -51,5 +51,76 @@ fn a_virq_that_is_being_bound_is_not_bound_twice() {
         world.machine.engine.raise_virq(GUEST, V0, Virq::ARGO).unwrap();
         world.upcalls();
         assert_eq!((count.take(), world.guest.stats(outer).unwrap().events), (1, 1));
+    }
+}
+
+/// vCPU 1 goes offline while somebody else is about to ask Xen to bind a port to it.
+fn vcpu_1_goes_offline_meanwhile(world: &World) {
+    let guest = Arc::downgrade(&world.guest);
+    world.machine.interrupt(Op::BIND_VCPU, move || {
+        let guest = guest.upgrade().unwrap();
+        assert_eq!(guest.offline(V1, V0), Ok(()), "who moves a channel takes it further");
+    });
+}
+
+#[test]
+fn a_channel_whose_new_vcpu_goes_offline_meanwhile_is_anothers() {
+    for kind in BOTH {
+        let world = World::new(kind);
+        let (near, channel, count) = world.channel(Settings::default(), Answer::Done);
+        vcpu_1_goes_offline_meanwhile(&world);
+        world.guest.move_to(channel, V1).unwrap();
+        assert_eq!(world.guest.vcpu(channel), Some(V0), "{kind:?}");
+        world.send(near);
+        let _ = world.guest.upcall(V0);
+        assert_eq!(count.take(), 1, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_channel_that_is_bound_to_a_vcpu_that_goes_offline_meanwhile_is_anothers() {
+    for kind in BOTH {
+        let world = World::new(kind);
+        let near = world.offer();
+        let (count, handler) = counting(Answer::Done);
+        vcpu_1_goes_offline_meanwhile(&world);
+        let channel = world.guest.bind_interdomain(SENDER, near, Settings::on(V1), handler).unwrap();
+        assert_eq!(world.guest.vcpu(channel), Some(V0), "{kind:?}");
+        let _ = world.guest.upcall(V0);
+        assert_eq!(count.take(), 1, "{kind:?}: what the bind announces");
+        world.send(near);
+        let _ = world.guest.upcall(V0);
+        assert_eq!(count.take(), 1, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_channel_that_is_just_leaving_a_vcpu_does_not_keep_it_from_going_offline() {
+    for kind in BOTH {
+        let world = World::new(kind);
+        let (near, channel, count) = world.channel(Settings::on(V1), Answer::Done);
+        vcpu_1_goes_offline_meanwhile(&world);
+        world.guest.move_to(channel, V0).unwrap();
+        world.send(near);
+        let _ = world.guest.upcall(V0);
+        assert_eq!(count.take(), 1, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_dead_channel_whose_vcpu_is_not_resumed_gets_its_port_on_another() {
+    for kind in BOTH {
+        let world = World::new(kind);
+        let (_, channel, count) = world.channel(Settings::on(V1), Answer::Done);
+        let (argo, handler) = counting(Answer::Done);
+        let global = world.guest.bind_virq(Virq::ARGO, Settings::on(V1), handler).unwrap();
+        world.migrate();
+        world.guest.resume([V0], |_| {}).unwrap();
+        let near = world.offer();
+        world.guest.rebind_interdomain(channel, SENDER, near).unwrap();
+        assert_eq!([channel, global].map(|channel| world.guest.vcpu(channel)), [Some(V0); 2]);
+        world.machine.engine.raise_virq(GUEST, V0, Virq::ARGO).unwrap();
+        let _ = world.guest.upcall(V0);
+        assert_eq!((count.take(), argo.take()), (1, 1), "{kind:?}");
     }
 }
