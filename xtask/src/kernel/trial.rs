@@ -25,8 +25,16 @@ macro_rules! scripts {
     };
 }
 
-const SCRIPTS: &[(&str, &str)] =
-    scripts!["driver.sh", "end.sh", "one-cpu.sh", "simulated.sh", "two-level.sh", "xen.sh", "xenstore.sh"];
+const SCRIPTS: &[(&str, &str)] = scripts![
+    "check.sh",
+    "driver.sh",
+    "end.sh",
+    "one-cpu.sh",
+    "simulated.sh",
+    "two-level.sh",
+    "xen.sh",
+    "xenstore.sh"
+];
 
 /// A machine with the modules, the tests and the scripts, and where its results go.
 pub fn machine(system: System, name: &str) -> Result<(Machine, PathBuf)> {

@@ -1,23 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Everything that the driver which is loaded is asked on one machine: driver.sh WHOSE MODULE SECONDS
-# Each check leaves what it printed in $OUT/WHOSE-CHECK.txt. The status is the number of failures.
+# The status is the number of failures.
 whose=$1 module=$2 seconds=$3
-failures=0
-
-failed() {
-    failures=$((failures + 1))
-    echo "$whose: $*" >&2
-}
-
-check() {
-    name=$1
-    shift
-    log=$OUT/$whose-$name.txt
-    "$@" >"$log" 2>&1 && return
-    failed "$name failed with status $?"
-    grep FAILED "$log" >&2 || tail -n 5 "$log" >&2
-}
+. ./check.sh
 
 loaded() { lsmod | grep -q "^$module "; }
 
@@ -38,4 +24,7 @@ done
 loaded || failed "it is not loaded any more"
 exec 3>&-
 wait $! || failed "the traffic failed: $(tail -n 1 "$OUT/$whose-hold.txt")"
+
+# What stops a machine with Linux's driver.
+[ "$whose" = linux ] || check hazards ./driver-tests --driver "$whose" hazards
 exit $failures

@@ -8,5 +8,5 @@ for whose in linux ours; do
     ./driver-tests --driver $whose cost >"$OUT/$whose-cost.txt" || exit 1
     ./recorder dev-fixed >"$OUT/$whose-fixed.jsonl" || exit 1
     ORACLE_SETTLE_US=0 ./recorder dev-random 20 "$1" 60 >"$OUT/$whose-random.jsonl" || exit 1
-    rmmod xen_evtchn || exit 1
+    sh end.sh $whose xen_evtchn || exit 1
 done
