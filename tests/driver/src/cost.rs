@@ -31,25 +31,17 @@ pub fn run(rounds: u32) -> Result<()> {
     for _ in 0..SAMPLES {
         samples.push(sample(&file, &other, port, theirs, rounds)?);
     }
-    for (name, of) in [("notify", notify as fn(&Cost) -> u64), ("read", read), ("write", write)] {
-        let mut ticks: Vec<u64> = samples.iter().map(of).collect();
-        ticks.sort_unstable();
-        println!("{name} {}", ticks[SAMPLES / 2]);
-    }
+    println!("notify {}", median(&samples, |cost| cost.notify));
+    println!("read {}", median(&samples, |cost| cost.read));
+    println!("write {}", median(&samples, |cost| cost.write));
     println!("getppid {}", getppid(rounds));
     Ok(())
 }
 
-fn notify(cost: &Cost) -> u64 {
-    cost.notify
-}
-
-fn read(cost: &Cost) -> u64 {
-    cost.read
-}
-
-fn write(cost: &Cost) -> u64 {
-    cost.write
+fn median(samples: &[Cost], of: impl Fn(&Cost) -> u64) -> u64 {
+    let mut ticks: Vec<u64> = samples.iter().map(of).collect();
+    ticks.sort_unstable();
+    ticks[SAMPLES / 2]
 }
 
 fn sample(file: &Device, other: &Device, port: u32, theirs: u32, rounds: u32) -> Result<Cost> {

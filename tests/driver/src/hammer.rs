@@ -11,7 +11,7 @@ use anyhow::Result;
 use evtchn_abi::Errno;
 use evtchn_abi::ioctl::Ioctl;
 
-use crate::device::Device;
+use crate::device::{Device, SELF};
 use crate::report::Report;
 
 /// How many files the threads share.
@@ -120,9 +120,9 @@ fn step(
         answer.ok()
     };
     match random.below(16) {
-        0 | 1 => ports.extend(call(Ioctl::BIND_UNBOUND_PORT, &[crate::device::SELF], &[])),
+        0 | 1 => ports.extend(call(Ioctl::BIND_UNBOUND_PORT, &[SELF], &[])),
         2 | 3 => {
-            ports.extend(call(Ioctl::BIND_INTERDOMAIN, &[crate::device::SELF, some], &[Errno::EINVAL]));
+            ports.extend(call(Ioctl::BIND_INTERDOMAIN, &[SELF, some], &[Errno::EINVAL]));
         }
         4 => {
             let virq = 4 + random.below(4) as u32;

@@ -5,7 +5,9 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 
 use evtchn_abi::Errno;
 
@@ -35,7 +37,7 @@ pub fn ioctl_mut(fd: BorrowedFd<'_>, command: u32, argument: &mut [u32]) -> Answ
     answer(unsafe { libc::ioctl(fd.as_raw_fd(), command.into(), argument.as_mut_ptr()) }.into())
 }
 
-/// `ioctl` of the hypercall device: the hypercall's answer, negative for an error. `argument` is written to.
+/// `ioctl` of the hypercall device, with the bytes of its argument. The hypercall writes to what the pointers in these lead to.
 pub fn hypercall(fd: BorrowedFd<'_>, command: u32, call: &[u8]) -> Answer<i64> {
     // SAFETY: the command reads `call`; what the pointers in it lead to is the caller's own buffer, which it keeps.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), command.into(), call.as_ptr()) };
@@ -99,20 +101,10 @@ pub fn caught() -> u32 {
     CAUGHT.load(Ordering::SeqCst)
 }
 
-/// A thread's name for [`signal`].
-#[derive(Clone, Copy)]
-pub struct Thread(libc::pthread_t);
-
-/// The calling thread.
-pub fn this_thread() -> Thread {
-    // SAFETY: no preconditions.
-    Thread(unsafe { libc::pthread_self() })
-}
-
-/// Sends a signal to a thread that has not been joined.
-pub fn signal(thread: Thread, signal: i32) {
-    // SAFETY: the callers join the thread only afterwards.
-    unsafe { libc::pthread_kill(thread.0, signal) };
+/// Sends a signal to a thread.
+pub fn signal<T>(thread: &JoinHandle<T>, signal: i32) {
+    // SAFETY: the thread can still be joined, so it has its name, even if it has ended.
+    unsafe { libc::pthread_kill(thread.as_pthread_t(), signal) };
 }
 
 /// Has the file send SIGIO to this process.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The cases of what a program sees. All but those of `statics` ask nothing of the driver that could harm the machine.
+//! The cases of what a program sees. None asks anything of a driver that harms the machine; what does is in `hazards.rs`.
 
 mod calls;
 mod delivery;

@@ -12,7 +12,7 @@ use rustix::event::{Timespec, epoll};
 use super::Case;
 use crate::device::{Device, PATIENCE, SETTLE};
 use crate::report::Report;
-use crate::sys::{self, Thread};
+use crate::sys;
 
 pub const CASES: &[Case] = &[
     ("waiting.poll_masks", masks),
@@ -30,7 +30,6 @@ const ASLEEP: Duration = Duration::from_millis(100);
 
 /// A thread that reads once.
 struct Reader {
-    thread: Thread,
     answer: mpsc::Receiver<Result<Vec<u32>, Errno>>,
     handle: thread::JoinHandle<()>,
 }
@@ -39,15 +38,15 @@ impl Reader {
     /// Starts a thread that reads from `file`, and waits until it is likely to be asleep.
     fn start(file: &Device) -> Result<Self> {
         let file = file.duplicate()?;
-        let (started, name) = mpsc::channel();
+        let (started, begun) = mpsc::channel();
         let (send, answer) = mpsc::channel();
         let handle = thread::spawn(move || {
-            let _ = started.send(sys::this_thread());
+            let _ = started.send(());
             let _ = send.send(file.read(64));
         });
-        let thread = name.recv()?;
+        begun.recv()?;
         thread::sleep(ASLEEP);
-        Ok(Self { thread, answer, handle })
+        Ok(Self { answer, handle })
     }
 
     fn is_asleep(&self) -> bool {
@@ -138,7 +137,7 @@ fn interrupted(report: &mut Report) -> Result<()> {
     // The first one may come before the read.
     let end = Instant::now() + PATIENCE;
     while reader.is_asleep() && Instant::now() < end {
-        sys::signal(reader.thread, libc::SIGUSR1);
+        sys::signal(&reader.handle, libc::SIGUSR1);
         thread::sleep(ASLEEP);
     }
     report.is("the reader", reader.answer()?, Err(Errno::EINTR));
@@ -152,7 +151,7 @@ fn restarted(report: &mut Report) -> Result<()> {
     report.name(port, "a");
     sys::catch(libc::SIGUSR1, true);
     let reader = Reader::start(&file)?;
-    sys::signal(reader.thread, libc::SIGUSR1);
+    sys::signal(&reader.handle, libc::SIGUSR1);
     report.is("signals", signals(1), 1);
     report.is("the reader waits", reader.is_asleep(), true);
     other.notify(theirs).ok();
