@@ -4,6 +4,7 @@
 use core::ptr::NonNull;
 
 use evtchn_abi::{DomId, Errno, NR_VIRQS, Port, Virq};
+use kernel::alloc::AllocError;
 use kernel::prelude::*;
 
 use crate::bindings::End;
@@ -32,6 +33,7 @@ pub(super) enum Owner {
     Static,
 }
 
+#[derive(Clone)]
 struct Channel {
     state: State,
     pending: bool,
@@ -111,9 +113,9 @@ impl Channels {
     }
 
     /// The machine's beginning: the kernel's port and virtual interrupt, and two static ports.
-    pub(super) fn filled(kernels: Virq) -> Result<Self, Errno> {
-        let mut table = filled_with(|| Channel::CLOSED)?;
-        let due = Queue { slots: filled_with(|| Port(0))?, oldest: 0, next: 0 };
+    pub(super) fn filled(kernels: Virq) -> Result<Self, AllocError> {
+        let mut table = KVVec::from_elem(Channel::CLOSED, PORTS, GFP_KERNEL)?;
+        let due = Queue { slots: KVVec::from_elem(Port(0), PORTS, GFP_KERNEL)?, oldest: 0, next: 0 };
         let own = [
             (0, State::Virq(Virq(u32::MAX)), Some(Owner::Kernel)),
             (1, State::Virq(kernels), Some(Owner::Kernel)),
@@ -304,12 +306,4 @@ impl Channels {
 /// Whether a program that names this domain means the simulated one.
 fn is_this(domain: DomId) -> bool {
     domain == DomId(0) || domain == DomId::SELF
-}
-
-fn filled_with<T>(value: impl Fn() -> T) -> Result<KVVec<T>, Errno> {
-    let mut vec = KVVec::with_capacity(PORTS, GFP_KERNEL).map_err(|_| Errno::ENOMEM)?;
-    for _ in 0..PORTS {
-        vec.push_within_capacity(value()).map_err(|_| Errno::ENOMEM)?;
-    }
-    Ok(vec)
 }

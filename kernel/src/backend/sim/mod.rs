@@ -36,7 +36,7 @@ pub(crate) struct Sim;
 impl Backend for Sim {
     fn start() -> KernelResult {
         work::init();
-        let channels = Channels::filled(KERNELS_VIRQ).map_err(|_| kernel::error::code::ENOMEM)?;
+        let channels = Channels::filled(KERNELS_VIRQ)?;
         *work::lock() = channels;
         Ok(())
     }

@@ -18,7 +18,7 @@ use evtchn_device::SetUpError;
 use kernel::bindings;
 use kernel::error::Result as KernelResult;
 use kernel::error::code::ENODEV;
-use kernel::ffi::{c_int, c_uint, c_ulong};
+use kernel::ffi::{c_int, c_ulong};
 
 use super::{Backend, Line};
 use crate::bindings::End;
@@ -202,5 +202,3 @@ unsafe extern "C" fn interrupt(_: c_int, handler: *mut c_void) -> bindings::irqr
     unsafe { &*handler.cast::<End>() }.fired();
     bindings::irqreturn_IRQ_HANDLED
 }
-
-const _: () = assert!(size_of::<c_uint>() == size_of::<u32>());
