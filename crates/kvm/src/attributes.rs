@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What KVM may be told about a Xen guest: attributes of the machine and of its vCPUs.
 
+use evtchn_abi::ChannelStatus;
 use kvm_bindings::{
     KVM_XEN_ATTR_TYPE_EVTCHN, KVM_XEN_ATTR_TYPE_LONG_MODE, KVM_XEN_ATTR_TYPE_RUNSTATE_UPDATE_FLAG,
     KVM_XEN_ATTR_TYPE_SHARED_INFO, KVM_XEN_ATTR_TYPE_UPCALL_VECTOR, KVM_XEN_ATTR_TYPE_XEN_VERSION,
@@ -18,8 +19,6 @@ use crate::sys;
 const NONE: u64 = u64::MAX;
 /// The priority by which KVM means the two-level ABI, the only one it has.
 pub(crate) const PRIORITY_2LEVEL: u32 = u32::MAX;
-/// How KVM calls an interdomain channel and an IPI: `EVTCHNSTAT_interdomain`, `EVTCHNSTAT_ipi`.
-const STATUS_IPI: u32 = 5;
 
 /// An attribute of a machine (`KVM_XEN_HVM_SET_ATTR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +85,7 @@ impl VmAttribute {
             }
             Self::Ipi { port, vcpu } => {
                 value.evtchn.send_port = port;
-                value.evtchn.type_ = STATUS_IPI;
+                value.evtchn.type_ = ChannelStatus::IPI.0;
                 value.evtchn.deliver.port.port = port;
                 value.evtchn.deliver.port.vcpu = vcpu;
                 value.evtchn.deliver.port.priority = PRIORITY_2LEVEL;

@@ -114,7 +114,7 @@ impl Paging {
         if self.cr0 & CR0_PG == 0 {
             return Some(GuestAddress(address));
         }
-        let writes = matches!(access, Permissions::Write | Permissions::ReadWrite);
+        let writes = access.has_write();
         let protected = writes && self.cr0 & CR0_WP != 0;
         let mode = self.mode();
         let (mut table, mut at) = (mode.root, mode.top);
