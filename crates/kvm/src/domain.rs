@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! KVM's side of one domain: what the engine's hooks do there.
 
-use std::io;
 use std::sync::Arc;
 
 use evtchn_abi::{CallbackVia, DomId, Gfn, VcpuId};
@@ -77,8 +76,8 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
             }
         }
         let door = |vcpu: &NewVcpu<'_>| Ok((Arc::new(VcpuDoor::new(vcpu.fd)?), vcpu.apic_id));
-        let doors = vcpus.iter().map(door).collect::<io::Result<_>>().map_err(mapping)?;
-        Ok(Self { id, vm, memory, interface, vcpus: doors })
+        let vcpus = vcpus.iter().map(door).collect::<Result<_, Error>>()?;
+        Ok(Self { id, vm, memory, interface, vcpus })
     }
 
     /// The domain's id.
@@ -163,8 +162,12 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
 
     fn acted(&self, action: Action) -> Result<(), Error> {
         match action {
+            // KVM looks there when the vCPU is entered, for which it is called back: an upcall that is pending there already
+            // is not missed.
             Action::RegisterVcpuInfo { vcpu, gfn, offset } => {
-                self.put_vcpu_info(vcpu, Some(address(gfn, offset as usize)))
+                let place = address(gfn, offset as usize);
+                self.vcpu(vcpu)?.post(VcpuAttribute::VcpuInfo(Some(place)));
+                Ok(())
             }
             Action::SetCallback(param) => self.set_vector(CallbackVia::from_param(param)),
             // For the events that KVM raises itself; ours go as MSIs.
@@ -184,13 +187,6 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
         VmAttribute::UpcallVector(vector).set(&self.vm)?;
         // An upcall may have been delivered before KVM knew how.
         self.vcpus.iter().for_each(|(door, _)| door.interrupt());
-        Ok(())
-    }
-
-    /// KVM looks for upcalls there from now on. It looks when the vCPU is entered, and the vCPU is called back for this: an
-    /// upcall that is pending there already is not missed.
-    fn put_vcpu_info(&self, vcpu: VcpuId, place: Option<GuestAddress>) -> Result<(), Error> {
-        self.vcpu(vcpu)?.post(VcpuAttribute::VcpuInfo(place));
         Ok(())
     }
 
@@ -269,11 +265,6 @@ fn message(apic_id: u32, vector: u8) -> kvm_msi {
         data: vector.into(),
         ..kvm_msi::default()
     }
-}
-
-fn mapping(error: io::Error) -> Error {
-    let error = vmm_sys_util::errno::Error::new(error.raw_os_error().unwrap_or(libc::EIO));
-    Error::Ioctl { name: "mmap of kvm_run", error }
 }
 
 #[cfg(test)]

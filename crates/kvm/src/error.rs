@@ -9,7 +9,7 @@ use vmm_sys_util::errno;
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// KVM refused an ioctl.
+    /// KVM refused a system call: an ioctl, or to map a vCPU's `kvm_run`.
     #[error("{name} failed")]
     Ioctl {
         /// Which one.

@@ -9,7 +9,6 @@
 // UNSAFETY: a mapping of kvm_run, and a system call that libc has no wrapper for.
 #![allow(unsafe_code)]
 
-use std::io;
 use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
@@ -55,13 +54,13 @@ unsafe impl Sync for Kick {}
 
 impl Kick {
     /// For a vCPU, which this does not keep open: the mapping does.
-    pub fn new(vcpu: &VcpuFd) -> io::Result<Self> {
+    pub fn new(vcpu: &VcpuFd) -> errno::Result<Self> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping, at an address that the kernel chooses, of what every vCPU's descriptor can map.
         let base =
             unsafe { libc::mmap(null_mut(), PAGE_SIZE, access, libc::MAP_SHARED, vcpu.as_raw_fd(), 0) };
         let run = NonNull::new(base.cast()).filter(|_| base != libc::MAP_FAILED);
-        let run = run.ok_or_else(io::Error::last_os_error)?;
+        let run = run.ok_or_else(errno::Error::last)?;
         Ok(Self { run, thread: AtomicI32::new(0), running: AtomicBool::new(false) })
     }
 

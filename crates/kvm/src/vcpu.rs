@@ -4,13 +4,11 @@
 //! KVM's attributes of a vCPU wait while it runs, and a guest sets those of vCPUs that do not run yet (`register_vcpu_info` for
 //! vCPU 1 comes from vCPU 0). So they are queued, and the thread is called back.
 
-use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use parking_lot::Mutex;
-use vmm_sys_util::errno;
 
 use crate::attributes::VcpuAttribute;
 use crate::error::Error;
@@ -29,10 +27,11 @@ impl VcpuDoor {
     /// For a vCPU.
     ///
     /// # Errors
-    /// Its `kvm_run` cannot be mapped.
-    pub fn new(vcpu: &VcpuFd) -> io::Result<Self> {
+    /// [`Error::Ioctl`]: its `kvm_run` cannot be mapped.
+    pub fn new(vcpu: &VcpuFd) -> Result<Self, Error> {
+        let kick = Kick::new(vcpu).map_err(Error::ioctl("mmap of kvm_run"))?;
         let [exits, interrupts] = [0, 0].map(AtomicU64::new);
-        Ok(Self { kick: Kick::new(vcpu)?, queue: Mutex::default(), exits, interrupts })
+        Ok(Self { kick, queue: Mutex::default(), exits, interrupts })
     }
 
     /// The calling thread is the one that runs the vCPU, from now on.
@@ -99,6 +98,3 @@ impl VcpuDoor {
         self.interrupts.load(Relaxed)
     }
 }
-
-/// For errors that kvm-ioctls and vmm-sys-util share.
-const _: fn(errno::Error) -> kvm_ioctls::Error = |error| error;
