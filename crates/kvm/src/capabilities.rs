@@ -81,10 +81,15 @@ mod tests {
     fn all_of_todays_bits_are_enough_and_none_are_not() {
         let all = XenCapabilities::from_bits(0x1ff);
         assert!(all.is_sufficient() && all.can_send());
-        for missing in [KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL, KVM_XEN_HVM_CONFIG_SHARED_INFO] {
-            assert!(!XenCapabilities::from_bits(0x1ff & !missing).is_sufficient());
-        }
         assert!(!XenCapabilities::default().is_sufficient());
-        assert!(!XenCapabilities::from_bits(0x1ff & !KVM_XEN_HVM_CONFIG_EVTCHN_SEND).can_send());
+        let without = |missing: u32| XenCapabilities::from_bits(0x1ff & !missing);
+        for needed in
+            [KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL, KVM_XEN_HVM_CONFIG_SHARED_INFO, KVM_XEN_HVM_CONFIG_RUNSTATE]
+        {
+            assert!(!without(needed).is_sufficient() && without(needed).can_send(), "{needed:#x}");
+        }
+        for needed in [KVM_XEN_HVM_CONFIG_EVTCHN_2LEVEL, KVM_XEN_HVM_CONFIG_EVTCHN_SEND] {
+            assert!(!without(needed).can_send() && without(needed).is_sufficient(), "{needed:#x}");
+        }
     }
 }

@@ -76,4 +76,10 @@ mod tests {
             routes.iter().all(|route| plan(ONE, XEN, route).is_none() && plan(TWO, XEN, route).is_none())
         );
     }
+
+    #[test]
+    fn the_ipi_of_another_domain_is_nothing_to_this_ones_kvm() {
+        let routes = offers(|engine| assert!(engine.bind_ipi(ONE, VcpuId(0)).is_ok()));
+        assert_eq!(plan(TWO, XEN, &routes[0]), None);
+    }
 }
