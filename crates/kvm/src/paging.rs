@@ -227,7 +227,8 @@ impl<F, B> std::fmt::Debug for Tables<'_, F, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::Bytes;
+    use vm_memory::bitmap::AtomicBitmap;
+    use vm_memory::{Bytes, GuestMemoryBackend};
 
     /// Guests of 16 MiB; the tables lie below 1 MiB.
     struct Guest {
@@ -290,6 +291,23 @@ mod tests {
         assert_eq!(guest.writes(address), Some(0x0080_0005));
         assert_eq!(guest.get(0x4000 + 32), 0x0080_0000 | RW | ACCESSED | DIRTY);
         assert_eq!(guest.get(0x1008), 0x2000 | RW | ACCESSED);
+    }
+
+    #[test]
+    fn the_dirty_log_has_the_tables_whose_entries_were_marked() {
+        let memory = GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), 16 << 20)]).unwrap();
+        for (address, value) in [(0x1000, 0x2000), (0x2000, 0x3000), (0x3000, 0x0040_0000 | LARGE)] {
+            memory.write_obj(value | RW, GuestAddress(address)).unwrap();
+        }
+        let mapping = memory.iter().next().unwrap().get_mmap();
+        let dirty_after = |access| {
+            mapping.bitmap().reset();
+            assert!(Guest::long().paging.walk(&memory, 0, access).is_some());
+            (0..8).filter(|page| mapping.bitmap().dirty_at(page * PAGE_SIZE)).collect::<Vec<_>>()
+        };
+        assert_eq!(dirty_after(Permissions::Read), [1, 2, 3]);
+        assert_eq!(dirty_after(Permissions::Read), [0; 0], "accessed already");
+        assert_eq!(dirty_after(Permissions::Write), [3]);
     }
 
     #[test]
