@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Putting a kernel into memory, and the registers with which it begins: Linux's 64-bit boot protocol, or PVH.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
 
 use anyhow::{Context, Result, bail, ensure};
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
@@ -69,11 +68,8 @@ struct Initramfs {
 impl Initramfs {
     /// At the end of the memory.
     fn load(memory: &GuestMemoryMmap, options: &Options, memory_size: u64) -> Result<Self> {
-        let mut contents = Vec::new();
         let path = &options.initramfs;
-        File::open(path)
-            .and_then(|mut file| file.read_to_end(&mut contents))
-            .with_context(|| path.display().to_string())?;
+        let contents = fs::read(path).with_context(|| path.display().to_string())?;
         let size = contents.len() as u64;
         let start =
             memory_size.checked_sub(size).context("the initramfs is larger than the memory")? & !0xfff;

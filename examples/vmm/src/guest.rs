@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use evtchn_abi::{DomId, Gfn, Layout, VcpuId};
+use evtchn_abi::{DomId, Gfn, VcpuId};
 use evtchn_engine::{DomainConfig, DomainKind};
-use evtchn_kvm::{Interface, KvmDomain, NewVcpu, XenCapabilities};
+use evtchn_kvm::{Interface, KvmDomain, NewVcpu, VcpuDoor, XenCapabilities};
+use evtchn_sync::PAGE_SIZE;
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use parking_lot::Mutex;
@@ -24,7 +24,6 @@ use crate::options::Options;
 use crate::report::Counters;
 use crate::vcpu;
 
-const PAGE: u64 = 4096;
 /// Where KVM may put three pages that it needs on Intel's processors; nothing of the guest's is there.
 const TSS: usize = 0xfffb_d000;
 
@@ -45,8 +44,6 @@ pub struct Guest {
     pub status: Mutex<Option<u8>>,
     pub counters: Counters,
     pub start: Instant,
-    /// Nanoseconds that the engine took for sends, and how many there were.
-    pub sends: [AtomicU64; 2],
 }
 
 impl Guest {
@@ -64,8 +61,7 @@ impl Guest {
         vm.create_irq_chip().context("KVM_CREATE_IRQCHIP")?;
         vm.create_pit2(kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() })?;
 
-        let peer = if id.0 == 1 { 2 } else { 1 };
-        let entry = boot::load(&memory, options, &format!("domain={} peer={peer}", id.0))?;
+        let entry = boot::load(&memory, options, &format!("domain={}", id.0))?;
         let cpuid = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)?;
         let fds = (0..options.vcpus)
             .map(|number| vcpu::create(&vm, number, &cpuid, entry, options))
@@ -73,7 +69,6 @@ impl Guest {
         let new: Vec<_> = (0..).zip(&fds).map(|(apic_id, fd)| NewVcpu { fd, apic_id }).collect();
         let interface = Interface::Xen { sends: options.offload };
         let domain = KvmDomain::new(id, vm.clone(), memory, interface, &new)?;
-        drop(new);
         let prefix = if options.guests > 1 { format!("{}| ", id.0) } else { String::new() };
         let guest = Self {
             domain,
@@ -86,7 +81,6 @@ impl Guest {
             status: Mutex::default(),
             counters: Counters::default(),
             start: Instant::now(),
-            sends: Default::default(),
         };
         Ok((guest, fds))
     }
@@ -100,17 +94,21 @@ impl Guest {
         }
     }
 
+    /// The doors to all vCPUs.
+    pub fn doors(&self) -> impl Iterator<Item = &VcpuDoor> {
+        (0..).map(VcpuId).map_while(|vcpu| self.domain.vcpu(vcpu).ok()).map(AsRef::as_ref)
+    }
+
     /// Makes all vCPUs look at the gate.
     pub fn call_back(&self) {
-        let doors = (0..).map(VcpuId).map_while(|vcpu| self.domain.vcpu(vcpu).ok());
-        doors.for_each(|door| door.call_back());
+        self.doors().for_each(VcpuDoor::call_back);
     }
 
     /// The contents of the pages that the engine writes to.
     pub fn copy_pages(&self) -> Vec<(GuestAddress, Box<[u8]>)> {
         let frames = self.pinned.lock().iter().copied().chain(*self.shared_info.lock()).collect::<Vec<_>>();
         let copy = |gfn: Gfn| {
-            let (at, mut page) = (GuestAddress(gfn.0 * PAGE), vec![0; PAGE as usize].into_boxed_slice());
+            let (at, mut page) = (address(gfn), vec![0; PAGE_SIZE].into_boxed_slice());
             self.domain.memory().read_slice(&mut page, at).ok()?;
             Some((at, page))
         };
@@ -131,8 +129,10 @@ impl Guest {
     }
 }
 
-/// The upper limit of shared_info's layout fits a page.
-const _: () = assert!(Layout::X86_64.size <= 4096);
+/// Where a frame of a guest's memory begins.
+pub fn address(gfn: Gfn) -> GuestAddress {
+    GuestAddress(gfn.0.wrapping_mul(PAGE_SIZE as u64))
+}
 
 fn output(options: &Options, id: DomId) -> Result<Box<dyn Write + Send>> {
     let Some(path) = &options.output else { return Ok(Box::new(std::io::sink())) };

@@ -2,23 +2,23 @@
 //! Hypercalls: the engine's first, then the few others that Linux makes.
 
 use std::io::Write;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use anyhow::Result;
 use evtchn_abi::{Errno, Feature, Gfn, Hypercall as Number, Op, SchedOp, VcpuId, VcpuOp, XenVersion};
 use evtchn_engine::{Caller, Fault, GuestMemory, Outcome};
 use evtchn_kvm::{Hypercall, Paging, Tables, VcpuAttribute};
-use evtchn_vm_memory::{Arguments, Translate};
+use evtchn_sync::PAGE_SIZE;
+use evtchn_vm_memory::Arguments;
 use kvm_bindings::{KVM_MP_STATE_HALTED, kvm_mp_state};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, Permissions};
+use vm_memory::{Bytes, GuestMemoryBackend, Permissions};
 
+use crate::guest::address;
 use crate::vcpu::{self, Vcpu};
 use crate::vmm::Vmm;
 
-const MEMORY_OP: u64 = 12;
-const CONSOLE_IO: u64 = 18;
-const PAGE: usize = 4096;
+const MEMORY_OP: Number = Number(12);
+const CONSOLE_IO: Number = Number(18);
 
 /// XENMEM_add_to_physmap, and its spaces.
 const ADD_TO_PHYSMAP: u32 = 7;
@@ -31,9 +31,8 @@ const CONSOLE_WRITE: u32 = 0;
 /// The most that is taken in one call.
 const CONSOLE_CHUNK: usize = 4096;
 
-/// What features Linux is told of: no writable tables but its own, upcalls by a vector, a clock that is kept.
-const FEATURES: u32 = 0b1111
-    | Feature::AUTO_TRANSLATED_PHYSMAP.bit()
+/// What features Linux is told of: it does not see the machine's frames, upcalls come by a vector, a clock is kept.
+const FEATURES: u32 = Feature::AUTO_TRANSLATED_PHYSMAP.bit()
     | Feature::HVM_CALLBACK_VECTOR.bit()
     | Feature::HVM_SAFE_PVCLOCK.bit();
 
@@ -70,9 +69,7 @@ pub fn answer(vcpu: &Vcpu<'_>, caller: &mut Caller<'_, Vmm>, call: &Hypercall) -
 /// For the report: how long sends take.
 fn count_send(vcpu: &Vcpu<'_>, call: &Hypercall, start: Instant) {
     if Number(call.number) == Number::EVENT_CHANNEL_OP && call.args[0] == u64::from(Op::SEND.0) {
-        let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        vcpu.guest.sends[0].fetch_add(took, Relaxed);
-        vcpu.guest.sends[1].fetch_add(1, Relaxed);
+        vcpu.guest.counters.count_send(start.elapsed());
     }
 }
 
@@ -84,20 +81,20 @@ fn block(vcpu: &Vcpu<'_>) -> Result<Answer> {
 }
 
 /// What is not the engine's. What goes wrong is the guest's error.
-fn other<T: Translate>(vcpu: &Vcpu<'_>, call: &Hypercall, memory: &mut Arguments<'_, T>) -> Result<Answer> {
+fn other(vcpu: &Vcpu<'_>, call: &Hypercall, memory: &mut impl GuestMemory) -> Result<Answer> {
     #[allow(clippy::cast_possible_truncation)] // commands are C ints
     let command = call.args[0] as u32;
     let argument = call.args[1];
-    let result = match (call.number, Number(call.number)) {
-        (_, Number::XEN_VERSION) => version(vcpu, XenVersion(command), argument, memory),
-        (_, Number::VCPU_OP) if VcpuOp(command) == VcpuOp::REGISTER_RUNSTATE_MEMORY_AREA => {
-            register_runstate(vcpu, VcpuId(argument as u32), call, memory)
+    let result = match Number(call.number) {
+        Number::XEN_VERSION => version(vcpu, XenVersion(command), argument, memory),
+        Number::VCPU_OP if VcpuOp(command) == VcpuOp::REGISTER_RUNSTATE_MEMORY_AREA => {
+            register_runstate(vcpu, VcpuId(argument as u32), call.args[2], memory)
         }
-        (_, Number::SCHED_OP) if SchedOp(command) == SchedOp::SHUTDOWN => return Ok(Answer::Off),
-        (_, Number::SCHED_OP) if SchedOp(command) == SchedOp::YIELD => Ok(0),
-        (_, Number::HVM_OP) => Err(Errno::EINVAL), // parameters that it does not have
-        (MEMORY_OP, _) if command == ADD_TO_PHYSMAP => add_to_physmap(vcpu, argument, memory),
-        (CONSOLE_IO, _) if command == CONSOLE_WRITE => console_write(vcpu, argument, call.args[2], memory),
+        Number::SCHED_OP if SchedOp(command) == SchedOp::SHUTDOWN => return Ok(Answer::Off),
+        Number::SCHED_OP if SchedOp(command) == SchedOp::YIELD => Ok(0),
+        Number::HVM_OP => Err(Errno::EINVAL), // parameters that it does not have
+        MEMORY_OP if command == ADD_TO_PHYSMAP => add_to_physmap(vcpu, argument, memory),
+        CONSOLE_IO if command == CONSOLE_WRITE => console_write(vcpu, argument, call.args[2], memory),
         _ => Err(Errno::ENOSYS),
     };
     Ok(Answer::Result(result.unwrap_or_else(Errno::negated)))
@@ -128,15 +125,10 @@ fn version(vcpu: &Vcpu<'_>, command: XenVersion, at: u64, memory: &mut impl Gues
 }
 
 /// The area's address is a virtual one; KVM wants a physical one, and that it goes on in the next page.
-fn register_runstate<T: Translate>(
-    vcpu: &Vcpu<'_>,
-    whose: VcpuId,
-    call: &Hypercall,
-    memory: &mut Arguments<'_, T>,
-) -> Done {
+fn register_runstate(vcpu: &Vcpu<'_>, whose: VcpuId, at: u64, memory: &mut impl GuestMemory) -> Done {
     let door = vcpu.guest.domain.vcpu(whose).map_err(|_| Errno::ENOENT)?;
     let mut area = [0; 8];
-    memory.read(call.args[2], &mut area).map_err(fault)?;
+    memory.read(at, &mut area).map_err(fault)?;
     let registers = vcpu.fd.get_sregs().map_err(|_| Errno::EFAULT)?;
     let tables = Paging::from(&registers);
     let guest_memory = vcpu.guest.domain.memory();
@@ -163,8 +155,7 @@ fn add_to_physmap(vcpu: &Vcpu<'_>, at: u64, memory: &mut impl GuestMemory) -> Do
     let guest = vcpu.guest;
     let mut place = guest.shared_info.lock();
     guest.domain.pin(gfn).ok_or(Errno::EINVAL)?;
-    let mut contents = [0; PAGE];
-    let address = |gfn: Gfn| GuestAddress(gfn.0.wrapping_mul(PAGE as u64));
+    let mut contents = [0; PAGE_SIZE];
     if let Some(old) = *place {
         guest.domain.memory().read_slice(&mut contents, address(old)).map_err(|_| Errno::EINVAL)?;
     }

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use evtchn_abi::{DomId, VcpuId};
-use evtchn_engine::{Delivery, DomainConfig, Engine, Level};
+use evtchn_engine::{Delivery, DomainConfig, Engine};
 use evtchn_kvm::{Timers, XenCapabilities, install_kick_handler};
 use kvm_ioctls::{Kvm, VcpuFd};
 use parking_lot::Mutex;
@@ -70,8 +70,7 @@ fn run(options: &Options) -> Result<()> {
     }
     let (news, heard) = channel();
     let (timers, failure) = (Timers::default(), OnceLock::new());
-    let level = if options.xen_4_17 { Level::Xen4_17 } else { Level::Current };
-    let engine = Engine::with_level(Vmm { guests, timers, news: Mutex::new(news), failure }, level);
+    let engine = Engine::with_level(Vmm { guests, timers, news: Mutex::new(news), failure }, options.level());
     // There is a domain 0 on every Xen. Ours is the VMM itself, and has no ports.
     let back_end = DomainConfig { delivery: Delivery::Sink, ..DomainConfig::dom0(1) };
     engine.create_domain(DomId(0), back_end)?;
@@ -124,21 +123,16 @@ fn start<'s>(scope: &'s Scope<'s, '_>, engine: &'s Engine<Vmm>, fds: Vec<Vec<Vcp
 /// Waits until all guests have ended, and does what they wish meanwhile; says how they ended. At the end all are gone, so that
 /// their threads end, too.
 fn watch(engine: &Engine<Vmm>, heard: &Receiver<News>, options: &Options) -> Result<Vec<(DomId, End)>> {
-    let mut ends = Vec::new();
-    let outcome = attend(engine, heard, options, &mut ends);
-    let all: Vec<DomId> = engine.hooks().guests.iter().map(|guest| guest.domain.id()).collect();
-    all.into_iter().try_for_each(|domain| vmm::kill(engine, domain))?;
-    outcome.map(|()| ends)
+    let ends = attend(engine, heard, options);
+    let guests = &engine.hooks().guests;
+    guests.iter().try_for_each(|guest| vmm::kill(engine, guest.domain.id()))?;
+    ends
 }
 
-fn attend(
-    engine: &Engine<Vmm>,
-    heard: &Receiver<News>,
-    options: &Options,
-    ends: &mut Vec<(DomId, End)>,
-) -> Result<()> {
+fn attend(engine: &Engine<Vmm>, heard: &Receiver<News>, options: &Options) -> Result<Vec<(DomId, End)>> {
     let limit = Duration::from_secs(options.timeout);
     let deadline = Instant::now() + limit;
+    let mut ends = Vec::new();
     while ends.len() < engine.hooks().guests.len() {
         let news = heard.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         let (domain, end) = match news {
@@ -163,7 +157,7 @@ fn attend(
             break;
         }
     }
-    Ok(())
+    Ok(ends)
 }
 
 /// Prints the report.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use evtchn_engine::Level;
 
 /// Boots Linux as a guest of Xen on KVM, with event channels by evtchn-engine.
 ///
@@ -63,4 +64,11 @@ pub struct Options {
     /// Seconds until guests that still run are killed
     #[arg(long, value_name = "S", default_value_t = 120)]
     pub timeout: u64,
+}
+
+impl Options {
+    /// Which Xen the guests see.
+    pub fn level(&self) -> Level {
+        if self.xen_4_17 { Level::Xen4_17 } else { Level::Current }
+    }
 }

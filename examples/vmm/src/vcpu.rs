@@ -15,7 +15,7 @@ use crate::hypercalls;
 use crate::options::Options;
 use crate::vmm::{News, Vmm};
 
-/// The Xen that guests see.
+/// The version that guests are told.
 pub fn version(level: Level) -> (u16, u16) {
     if level == Level::Xen4_17 { (4, 17) } else { (4, 20) }
 }
@@ -23,8 +23,8 @@ pub fn version(level: Level) -> (u16, u16) {
 /// Makes a vCPU that is ready to run; all but the first wait for the guest to start them.
 pub fn create(vm: &VmFd, number: u8, cpuid: &CpuId, entry: Entry, options: &Options) -> Result<VcpuFd> {
     let vcpu = vm.create_vcpu(number.into()).context("KVM_CREATE_VCPU")?;
-    let level = if options.xen_4_17 { Level::Xen4_17 } else { Level::Current };
-    let leaves = XenLeaves { version: version(level), vcpu: number.into(), vcpu_vector: options.vcpu_vector };
+    let version = version(options.level());
+    let leaves = XenLeaves { version, vcpu: number.into(), vcpu_vector: options.vcpu_vector };
     let mut entries = cpuid.clone();
     entries.as_mut_slice().iter_mut().for_each(|leaf| adapt(leaf, number, options.no_xsave));
     vcpu.set_cpuid2(&leaves.apply(&entries).context("too many leaves of CPUID")?)?;

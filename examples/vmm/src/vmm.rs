@@ -33,7 +33,7 @@ pub struct Vmm {
 }
 
 impl Vmm {
-    /// The guest that is a domain. There may be none: a hook may come late.
+    /// The guest that is a domain; none for domain 0.
     pub fn guest(&self, domain: DomId) -> Option<&Guest> {
         self.guests.iter().find(|guest| guest.domain.id() == domain)
     }
@@ -76,7 +76,11 @@ impl Hooks for Vmm {
     }
 
     fn offload(&self, route: &OffloadRoute) -> bool {
-        self.guest(route.sender).is_some_and(|guest| guest.domain.offload(route))
+        let Some(guest) = self.guest(route.sender).filter(|guest| guest.domain.offload(route)) else {
+            return false;
+        };
+        guest.counters.count_offloaded();
+        true
     }
 
     fn unload(&self, route: &OffloadRoute) {
@@ -130,6 +134,7 @@ pub fn snapshot(engine: &Engine<Vmm>) -> Result<usize> {
     engine.validate().map_err(|broken| anyhow::anyhow!("the engine's invariants: {broken:?}"))?;
     for guest in guests.iter().filter(|guest| engine.domain_exists(guest.domain.id())) {
         guest.domain.sync(engine, place(guest.domain.id()))?;
+        guest.counters.count_snapshot();
     }
     guests.iter().for_each(|guest| guest.gate.open());
     Ok(text.len())

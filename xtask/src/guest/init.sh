@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # The first process of a guest of the small VMM: does the job that the kernel's command line names, and switches off.
-# The kernel hands what it does not know over as variables: domain, peer, job, and job2 for domain 2. In a job's words commas
+# The kernel hands what it does not know over as variables: domain, job, and job2 for domain 2. In a job's words commas
 # stand for spaces.
 export PATH=/bin
 /bin/busybox mkdir -p /proc /sys /dev /tmp
