@@ -18,7 +18,7 @@ const CLIENTS: [&str; 2] = ["xenstore-read", "xenstore-ls"];
 /// Where Debian keeps libraries.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// Which libraries these programs need, without those that Xen's packages bring, which are all taken.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 11] = [
     "libc.",
     "libm.",
     "libdl.",
@@ -29,9 +29,11 @@ const OTHERS: [&str; 10] = [
     "liblzma.",
     "libzstd.",
     "libuuid.",
+    // Loaded by libc when a thread ends another, as `xl` does at its end.
+    "libgcc_s.",
 ];
 
-/// Puts the programs into the image, each under its name in `/bin`.
+/// Puts the programs into the image, each under its name in `/bin`, and `start-toolstack` besides.
 ///
 /// # Errors
 /// A file of the packages cannot be read.
@@ -53,6 +55,7 @@ pub fn add_to(image: &mut Image, root: &Path, flavour: Flavour) -> Result<()> {
         let script = format!("#!/bin/sh\nexec /xen/ld.so --library-path /xen/lib /xen/bin/{name} \"$@\"\n");
         image.file(&format!("/bin/{name}"), script, 0o755);
     }
+    image.file("/bin/start-toolstack", include_str!("guest/start-toolstack.sh"), 0o755);
     Ok(())
 }
 

@@ -1,14 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Debian's store daemon and lister on the driver that is loaded: xenstore.sh WHOSE
-mkdir -p /etc/xen /run/xen /run/xenstored /run/lock /var/lock /var/lib/xen /var/lib/xenstored /var/log/xen
-: >/etc/xen/xl.conf
-xenstored --pid-file /run/xenstored.pid >/dev/console 2>&1 || exit 1
-for moment in $(seq 100); do
-    xenstore-read / >/dev/null 2>&1 && break
-    sleep 0.1
-done
-xen-init-dom0 >/dev/console 2>&1
+start-toolstack || exit 1
 # The kernel's own client talks to the daemon by event channel only.
 xenstore-ls -f >"$OUT/$1-xenstore-ls.txt" || exit 1
 grep -q '^/local/domain/0/domid' "$OUT/$1-xenstore-ls.txt" || { echo "$1: the store is empty" >&2; exit 1; }

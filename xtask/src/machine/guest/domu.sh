@@ -3,20 +3,12 @@
 # Domain 0's command when the program is to run in a domain: starts the toolstack and the domain, waits for its end, and takes what
 # it has printed and left from its console.
 log=/tmp/console/guest-domu.log
-mkdir -p /tmp/console /etc/xen /run/xen /run/xenstored /run/lock /var/lock /var/lib/xen /var/lib/xenstored /var/log/xen
-: >/etc/xen/xl.conf
+start-toolstack /tmp/console || { echo "the toolstack does not start" >&2; exit 125; }
 {
-    xenstored --pid-file /run/xenstored.pid
-    for moment in $(seq 50); do
-        xenstore-read / >/dev/null 2>&1 && break
-        sleep 0.1
-    done
-    xen-init-dom0
-    xenconsoled --log=guest --log-dir=/tmp/console --pid-file=/run/xenconsoled.pid
     : >$log
     tail -f $log | sed '/^machine-begin/,$d; s/^/domU: /' &
     xl create -F /machine/domu/config
-} >/dev/console 2>&1
+} >/dev/console 2>&1 || echo "xl ended with status $?" >&2
 
 mkdir /tmp/all
 tr -d '\r' <$log | sed -n '/^machine-begin$/,/^machine-end$/p' | grep -v '^machine-' | base64 -d | tar -C /tmp/all -xzf - 2>/dev/null
