@@ -5,7 +5,7 @@ use evtchn_abi::{DomId, Errno, Port, VcpuId};
 use evtchn_sync::atomic::Ordering::SeqCst;
 
 use super::bind::Origin;
-use super::state::{AWAY, DELAYED, EOI, SILENT};
+use super::state::{DELAYED, EOI, SILENT};
 use super::{Channel, ChannelId, Events, Kernel, Settings, Source, Storage};
 use crate::Abi;
 
@@ -139,9 +139,6 @@ impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
         for (_, channel) in self.bound() {
             channel.set_port(Port(0));
             channel.clear(EOI | DELAYED);
-            if channel.source().is_fixed() {
-                channel.set(AWAY);
-            }
         }
     }
 }

@@ -244,6 +244,31 @@ fn a_delayed_end_on_a_vcpu_that_has_gone_offline_expires_on_the_channels_vcpu() 
 }
 
 #[test]
+fn a_delayed_end_of_what_stays_with_an_offline_vcpu_expires_when_it_is_back() {
+    for kind in BOTH {
+        let world = World::new(kind);
+        let (count, handler) = counting(Answer::Later);
+        let ipi = world.guest.bind_ipi(Settings::on(V1).late_eoi(), handler).unwrap();
+        for is_delayed in [false, true] {
+            world.guest.notify(ipi).unwrap();
+            world.upcalls();
+            assert_eq!(count.take(), 1);
+            if is_delayed {
+                world.guest.offline(V1, V0).unwrap();
+            }
+            world.guest.eoi(ipi, true).unwrap(); // the first is forgiven
+        }
+        let (_, due) = *world.machine.take_deadlines().last().unwrap();
+        world.guest.notify(ipi).unwrap();
+        world.set_time(due);
+        // Whose timer it was has slept through it.
+        world.guest.online(V1).unwrap();
+        world.upcalls();
+        assert_eq!(count.take(), 1, "{kind:?}");
+    }
+}
+
+#[test]
 fn the_channels_of_an_offline_vcpu_need_one_that_there_is() {
     for kind in BOTH {
         let world = World::new(kind);
