@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Channels that are bound, closed, and resumed.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +37,19 @@ fn a_closed_channel_is_unknown_and_its_record_serves_another() {
             all.into_iter().for_each(|channel| world.guest.unbind(channel).unwrap());
         }
     }
+}
+
+#[test]
+fn a_records_turn_comes_again_after_all_others() {
+    let world = World::new(Kind::Fifo);
+    let records: BTreeSet<String> = (0..8)
+        .map(|_| {
+            let (_, channel, _) = world.channel(Settings::default(), Answer::Done);
+            world.guest.unbind(channel).unwrap();
+            channel.to_string()
+        })
+        .collect();
+    assert_eq!(records.len(), 8);
 }
 
 #[test]
