@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Hypercalls: the engine's first, then the few others that Linux makes.
 
+use std::cell::Cell;
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use evtchn_abi::{Errno, Feature, Gfn, Hypercall as Number, Op, SchedOp, VcpuId, VcpuOp, XenVersion};
@@ -49,13 +50,19 @@ pub fn answer(vcpu: &Vcpu<'_>, caller: &mut Caller<'_, Vmm>, call: &Hypercall) -
         return Ok(Answer::Result(refusal));
     }
     let memory = vcpu.guest.domain.memory();
-    let registers = || vcpu.fd.get_sregs().ok().map(|registers| Paging::from(&registers));
+    let fetched = Cell::default();
+    let registers = || {
+        let start = Instant::now();
+        let registers = vcpu.fd.get_sregs().ok()?;
+        fetched.set(start.elapsed());
+        Some(Paging::from(&registers))
+    };
     let mut arguments = Arguments::new(memory, Tables::new(memory, registers));
     let mut args = call.args;
     loop {
         let start = Instant::now();
         let outcome = caller.hypercall(call.number, args, &mut arguments);
-        count_send(vcpu, call, start);
+        count_send(vcpu, call, start.elapsed(), fetched.get());
         match outcome {
             Outcome::Done(result) => return Ok(Answer::Result(result)),
             Outcome::Block { .. } => return block(vcpu),
@@ -66,10 +73,10 @@ pub fn answer(vcpu: &Vcpu<'_>, caller: &mut Caller<'_, Vmm>, call: &Hypercall) -
     }
 }
 
-/// For the report: how long sends take.
-fn count_send(vcpu: &Vcpu<'_>, call: &Hypercall, start: Instant) {
+/// For the report: how long sends take, and of that KVM to tell the registers.
+fn count_send(vcpu: &Vcpu<'_>, call: &Hypercall, took: Duration, registers: Duration) {
     if Number(call.number) == Number::EVENT_CHANNEL_OP && call.args[0] == u64::from(Op::SEND.0) {
-        vcpu.guest.counters.count_send(start.elapsed());
+        vcpu.guest.counters.count_send(took, registers);
     }
 }
 

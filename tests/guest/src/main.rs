@@ -5,6 +5,7 @@
 //! The guest's I/O ports, through `/dev/port`, are how it talks to the VMM: see the VMM's `devices.rs`.
 
 mod calls;
+mod costs;
 mod device;
 mod hostile;
 mod pair;
@@ -36,10 +37,10 @@ enum Job {
         /// How often
         count: u64,
     },
-    /// Measure what leaving the guest costs, without event channels
-    Bare {
+    /// Measure what an event costs, and leaving the guest without any
+    Costs {
         /// How often
-        count: u64,
+        count: usize,
     },
     /// Exchange events with the other guest: one asks, one answers
     Pair {
@@ -89,7 +90,7 @@ fn run(job: Job) -> Result<()> {
         Job::Mark { number } => ports::mark(number),
         Job::Status { status } => ports::status(status),
         Job::Rounds { count } => rounds::run(count),
-        Job::Bare { count } => rounds::bare(count),
+        Job::Costs { count } => costs::run(count),
         Job::Pair { domain: 1, count, kill, .. } => pair::answer(count, kill),
         Job::Pair { count, snapshots, kill, .. } => pair::ask(count, snapshots, kill),
         Job::Hostile { count, seed, all, peer } => hostile::run(count, seed, all, peer),

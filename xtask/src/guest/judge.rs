@@ -52,7 +52,7 @@ pub fn judge(scenario: &Scenario, folder: &Path) -> Verdict {
         console.lines().filter(fits).map(|line| line.trim().to_owned()).collect()
     };
     let abi = lines(&["xen:events: Using"]).into_iter().next().unwrap_or_default();
-    let said = lines(&["rounds:", "bare:", "answer:", "ask:", "hostile:", "guest-probe:"]);
+    let said = lines(&["rounds:", "costs:", "answer:", "ask:", "hostile:", "guest-probe:"]);
     let emulation = console.contains(TWICE);
     Verdict { name: scenario.name, failures, report, abi, said, emulation, tries: 1 }
 }
@@ -100,7 +100,7 @@ impl Verdict {
     pub fn line(&self) -> String {
         let shown = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         format!(
-            "{:<25} {:<6} {:>9} {:>9} {:>8} {:>8} {:>8}  {}",
+            "{:<25} {:<6} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>7}  {}",
             self.name,
             match (self.passed(), self.tries) {
                 (true, 1) => "ok".to_owned(),
@@ -112,6 +112,8 @@ impl Verdict {
             shown(self.number("exits")),
             shown(self.number("raised")),
             shown(self.number("upcalls")),
+            shown(self.number("registers_ns_per_send")),
+            shown(self.number("engine_ns_per_send")),
             if self.passed() { self.said.join("; ") } else { self.failures.join("; ") },
         )
     }
@@ -120,7 +122,7 @@ impl Verdict {
 /// What is above the lines.
 pub fn heading() -> String {
     format!(
-        "{:<25} {:<6} {:>9} {:>9} {:>8} {:>8} {:>8}",
-        "scenario", "", "FIFO ms", "user ms", "exits", "events", "upcalls"
+        "{:<25} {:<6} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>7}",
+        "scenario", "", "FIFO ms", "user ms", "exits", "events", "upcalls", "regs ns", "engine"
     )
 }

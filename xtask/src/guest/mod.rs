@@ -81,7 +81,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn attempt(parts: &Parts, scenarios: &[Scenario], out: &Path) -> Vec<Verdict> {
     let folder = out.join("results");
     let mut verdicts = Vec::new();
-    for group in scenarios.chunks(AT_ONCE) {
+    let alike = scenarios.chunk_by(|one, next| one.counted == next.counted);
+    for group in alike.flat_map(|alike| alike.chunks(AT_ONCE)) {
         group.iter().for_each(|scenario| forget(&folder, scenario));
         if let Err(error) = outer::run(parts, group, &folder) {
             eprintln!("xtask: guest: {error:#}");

@@ -17,6 +17,8 @@ pub struct Scenario {
     pub expected: &'static [&'static str],
     /// A recording of a real Xen, whose program the guest runs again.
     pub recording: Option<&'static str>,
+    /// The outer machine's clock counts instructions: a nanosecond is one.
+    pub counted: bool,
     /// Seconds that it may take: twenty times what it takes on a computer that has nothing else to do.
     pub limit: u32,
 }
@@ -34,7 +36,7 @@ const fn boot(
     linux: &'static str,
     expected: &'static [&'static str],
 ) -> Scenario {
-    Scenario { name, kernel, vmm, linux, expected, recording: None, limit: 300 }
+    Scenario { name, kernel, vmm, linux, expected, recording: None, counted: false, limit: 300 }
 }
 
 use Flavour::{Bookworm, Sid};
@@ -67,7 +69,13 @@ pub const ALL: &[Scenario] = &[
     boot("bookworm-pvh-fifo-vector", Bookworm, "--pvh --vcpu-vector", ROUNDS, &[FIFO, DONE]),
     boot("no-fifo", Sid, "--no-fifo", ROUNDS, &[TWO_LEVEL, DONE]),
     boot("offload-2cpu", Sid, "--no-fifo --offload --vcpus 2", ROUNDS, &[TWO_LEVEL, DONE, "processors: 2"]),
-    boot("bare", Sid, "", "job=bare,5000", &[FIFO, "bare:"]),
+    boot("hvm-fifo-8cpu", Sid, "--vcpus 8 --vcpu-vector", ROUNDS, &[FIFO, DONE, "processors: 8"]),
+    boot("costs", Sid, "", "job=costs,3000", &[FIFO, "costs:"]),
+    Scenario { counted: true, ..boot("costs-counted", Sid, "", "job=costs,3000", &[FIFO, "costs:"]) },
+    Scenario {
+        counted: true,
+        ..boot("costs-counted-2level", Sid, "", "xen.fifo_events=0 job=costs,3000", &[TWO_LEVEL, "costs:"])
+    },
     boot(
         "pair",
         Sid,
@@ -118,8 +126,8 @@ pub const ALL: &[Scenario] = &[
         )
     },
     Scenario {
-        limit: 400,
-        ..boot("events", Sid, "--vcpu-vector", "job=rounds,20000", &[FIFO, "rounds: 20000 without a loss"])
+        limit: 1200,
+        ..boot("events", Sid, "--vcpu-vector", "job=rounds,100000", &[FIFO, "rounds: 100000 without a loss"])
     },
     // Level 4.17: that is the release of the recording that the engine has a level for.
     Scenario {

@@ -96,7 +96,8 @@ fn prepare(machine: &Machine, command: &[&str], folder: &Path) -> Result<Command
 
 fn hardware<'a>(machine: &'a Machine, usual: &'a str) -> Hardware<'a> {
     let cpu_model = machine.cpu_model.as_deref().unwrap_or(usual);
-    Hardware { cpus: machine.cpus, memory: machine.memory, cpu_model, counted: machine.counted }
+    let &Machine { cpus, memory, counted, nested, .. } = machine;
+    Hardware { cpus, memory, cpu_model, counted, nested }
 }
 
 fn xen_args(machine: &Machine) -> String {

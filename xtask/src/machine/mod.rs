@@ -90,6 +90,7 @@ pub struct Machine {
     memory: u32,
     cpu_model: Option<String>,
     counted: bool,
+    nested: bool,
     kernel_args: Vec<String>,
     xen_args: Vec<String>,
     modules: Vec<String>,
@@ -113,6 +114,7 @@ impl Machine {
             memory: 1400,
             cpu_model: None,
             counted: false,
+            nested: false,
             kernel_args: Vec::new(),
             xen_args: Vec::new(),
             modules: Vec::new(),
@@ -159,6 +161,13 @@ impl Machine {
     pub fn counted(mut self) -> Self {
         self.counted = true;
         self
+    }
+
+    /// A machine that runs guests itself: with KVM on the emulated processor's SVM.
+    #[must_use]
+    pub fn nested(mut self) -> Self {
+        self.nested = true;
+        self.module("kvm-amd")
     }
 
     /// More of Linux's command line.

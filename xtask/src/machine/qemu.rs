@@ -16,6 +16,9 @@ use crate::fetch::Set;
 const PROGRAM: &str = "qemu-system-x86_64";
 /// The variable that names another QEMU.
 const VARIABLE: &str = "EVTCHN_QEMU";
+/// The first release whose emulated processor can be relied on to run guests. In a machine by 7.2 interrupts were lost, so that it stood
+/// still, or were delivered twice, of which its guests died; in one by 10.0 never.
+const NESTED: u32 = 10;
 
 /// The console's file.
 pub const CONSOLE: &str = "console";
@@ -41,6 +44,8 @@ pub struct Hardware<'a> {
     pub cpu_model: &'a str,
     /// The clock counts instructions.
     pub counted: bool,
+    /// The machine runs guests itself.
+    pub nested: bool,
 }
 
 /// A command that boots the files of `folder` and writes others there.
@@ -48,7 +53,7 @@ pub struct Hardware<'a> {
 /// # Errors
 /// [`Unavailable`]: there is no QEMU.
 pub fn command(hardware: &Hardware<'_>, boot: &Boot<'_>, folder: &Path) -> Result<Command> {
-    let mut qemu = program()?;
+    let mut qemu = program(hardware.nested)?;
     // Names without a folder have no space, comma or colon, which mean something in QEMU's options.
     qemu.current_dir(folder).stdin(Stdio::null());
     qemu.args(["-machine", "pc", "-cpu", hardware.cpu_model]);
@@ -81,8 +86,8 @@ fn modules(args: &str) -> String {
     format!("{LINUX} {},{INITRAMFS}", args.replace(',', ",,"))
 }
 
-/// `EVTCHN_QEMU`, or the QEMU that is installed, or Debian's.
-fn program() -> Result<Command> {
+/// `EVTCHN_QEMU`, or the QEMU that is installed if that is good enough, or Debian's.
+fn program(nested: bool) -> Result<Command> {
     if let Some(named) = env::var_os(VARIABLE).map(PathBuf::from) {
         ensure!(
             named.is_file(),
@@ -90,10 +95,21 @@ fn program() -> Result<Command> {
         );
         return Ok(Command::new(named.canonicalize()?));
     }
-    match installed() {
+    match installed().filter(|path| !nested || release(path) >= Some(NESTED)) {
         Some(path) => Ok(Command::new(path)),
         None => Ok(unpacked(&packages::obtain(Set::Qemu)?)),
     }
+}
+
+/// The first number of a QEMU's version.
+fn release(program: &Path) -> Option<u32> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    first_number(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// Of a text like `QEMU emulator version 10.0.13 (Debian 1:10.0.13)`.
+fn first_number(version: &str) -> Option<u32> {
+    version.split_once("version ")?.1.split('.').next()?.parse().ok()
 }
 
 fn installed() -> Option<PathBuf> {
@@ -120,5 +136,13 @@ mod tests {
     #[test]
     fn commas_of_arguments_do_not_end_a_module() {
         assert_eq!(modules("console=hvc0,a"), "linux console=hvc0,,a,initramfs");
+    }
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        let old = first_number("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\n");
+        let new = first_number("QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)\n");
+        assert!(old < Some(NESTED) && new >= Some(NESTED), "{old:?} {new:?}");
+        assert!(first_number("no such thing") < Some(NESTED));
     }
 }
