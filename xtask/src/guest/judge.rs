@@ -20,14 +20,12 @@ pub struct Verdict {
     pub abi: String,
     /// What the programs in the guests said.
     pub said: Vec<String>,
-    /// Did a guest get an interrupt twice, which the emulated processor does now and then?
-    pub emulation: bool,
     /// How often it was tried.
     pub tries: u32,
 }
 
-/// Looks at what a scenario left in a folder.
-pub fn judge(scenario: &Scenario, folder: &Path) -> Verdict {
+/// Looks at what a scenario left in a folder, the last time that it was tried.
+pub fn judge(scenario: &Scenario, folder: &Path, tries: u32) -> Verdict {
     let text = |ending: &str| {
         fs::read(folder.join(format!("{}.{ending}", scenario.name)))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -53,16 +51,13 @@ pub fn judge(scenario: &Scenario, folder: &Path) -> Verdict {
     };
     let abi = lines(&["xen:events: Using"]).into_iter().next().unwrap_or_default();
     let said = lines(&["rounds:", "costs:", "answer:", "ask:", "hostile:", "guest-probe:"]);
-    let emulation = console.contains(TWICE);
-    Verdict { name: scenario.name, failures, report, abi, said, emulation, tries: 1 }
+    Verdict { name: scenario.name, failures, report, abi, said, tries }
 }
 
 /// Sequences of the recordings, whose domains were paravirtual and had a toolstack, that others answer otherwise: such a
 /// domain has no compat hypercall (ENOSYS), its PIRQs are emulated (EINVAL where the other may not, EPERM), and it has other
 /// ports in use, so that it can bind two more until it has none left.
 const OTHER_DOMAIN: [&str; 3] = ["h.compat", "h.pirq", "d.ring.growth"];
-/// How Linux dies when the emulated machine has delivered an interrupt to it twice.
-const TWICE: &str = "BUG: ENTRY_TRAMPOLINE stack guard page was hit";
 
 /// Compares what the recorder printed in the guest with what it printed on a real Xen.
 fn compare(known: &str, folder: &Path, name: &str) -> Option<String> {

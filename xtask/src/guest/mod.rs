@@ -19,11 +19,10 @@ use evtchn_replay::recorder;
 use self::judge::{Verdict, heading, judge};
 use self::outer::Parts;
 use self::scenario::{ALL, Scenario};
+use crate::machine::Hung;
 use crate::{cargo, paths};
 
-/// Scenarios in one start of the outer machine. If it stops, theirs are the results that are lost.
-const AT_ONCE: usize = 8;
-/// How often a scenario is tried whose guest died of what the emulated processor does wrong.
+/// How often a scenario is tried whose emulated machine stops, which says nothing of what runs in it.
 const TRIES: u32 = 3;
 
 /// Boots Debian's unmodified kernel as a guest of Xen, with event channels by evtchn-engine, and tries them there.
@@ -60,36 +59,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let wanted = chosen(args)?;
     let out = args.out.clone().unwrap_or_else(|| paths::workspace().join("target/guest"));
     let parts = build(&out)?;
-    let mut verdicts = attempt(&parts, &wanted, &out);
-    for tries in 2..=TRIES {
-        let again: Vec<Scenario> = wanted
-            .iter()
-            .zip(&verdicts)
-            .filter(|(_, verdict)| !verdict.passed() && verdict.emulation)
-            .map(|(scenario, _)| *scenario)
-            .collect();
-        for verdict in attempt(&parts, &again, &out) {
-            if let Some(old) = verdicts.iter_mut().find(|old| old.name == verdict.name) {
-                *old = Verdict { tries, ..verdict };
-            }
-        }
-    }
+    let verdicts: Vec<Verdict> = wanted.iter().map(|scenario| attempt(&parts, scenario, &out)).collect();
     Ok(tell(&verdicts))
 }
 
-/// Runs scenarios and looks at what came of them, in their order.
-fn attempt(parts: &Parts, scenarios: &[Scenario], out: &Path) -> Vec<Verdict> {
+/// Runs a scenario and looks at what came of it.
+fn attempt(parts: &Parts, scenario: &Scenario, out: &Path) -> Verdict {
     let folder = out.join("results");
-    let mut verdicts = Vec::new();
-    let alike = scenarios.chunk_by(|one, next| one.counted == next.counted);
-    for group in alike.flat_map(|alike| alike.chunks(AT_ONCE)) {
-        group.iter().for_each(|scenario| forget(&folder, scenario));
-        if let Err(error) = outer::run(parts, group, &folder) {
-            eprintln!("xtask: guest: {error:#}");
+    let mut tries = 1;
+    forget(&folder, scenario);
+    while let Err(error) = outer::run(parts, scenario, &folder) {
+        eprintln!("xtask: guest: {}: {error:#}", scenario.name);
+        if !error.is::<Hung>() || tries == TRIES {
+            break;
         }
-        verdicts.extend(group.iter().map(|scenario| judge(scenario, &folder)));
+        tries += 1;
     }
-    verdicts
+    judge(scenario, &folder, tries)
 }
 
 /// The scenarios that were asked for.

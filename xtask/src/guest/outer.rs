@@ -14,7 +14,7 @@ use crate::machine::{Flavour, Kernel, Machine, System};
 use crate::progress;
 
 /// The outer machine's start and end, on a busy computer.
-const MARGIN: u32 = 90;
+const MARGIN: Duration = Duration::from_secs(90);
 /// Its memory in MiB: two guests, and the kernels.
 const MEMORY: u32 = 2048;
 
@@ -33,88 +33,78 @@ pub fn runs_here(parts: &Parts) -> bool {
     check.is_ok_and(|status| status.success())
 }
 
-/// Runs scenarios one after the other; what they left is in `out`.
+/// Runs a scenario; what it left is in `out`.
 ///
 /// # Errors
-/// A file cannot be made, or the machine did not finish; what was done before that is lost.
-pub fn run(parts: &Parts, scenarios: &[Scenario], out: &Path) -> Result<()> {
+/// A file cannot be made; [`Hung`](crate::machine::Hung) if the machine did not finish.
+pub fn run(parts: &Parts, scenario: &Scenario, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
-    let counted = scenarios.iter().any(|scenario| scenario.counted);
-    // Only the emulated machine's clock counts.
-    let here = !counted && runs_here(parts);
-    let files = files(parts, scenarios)?;
-    if here {
-        let script = script(scenarios, &parts.vmm.to_string_lossy(), &parts.folder.to_string_lossy(), "");
+    let files = files(parts, scenario)?;
+    // Only the emulated machine's clock counts instructions.
+    if !scenario.counted && runs_here(parts) {
+        let script = script(scenario, &parts.vmm.to_string_lossy(), &parts.folder.to_string_lossy(), "");
         let mut shell = Command::new("sh");
         let status = shell.args(["-c", &script]).env("OUT", out).status();
         status.context("cannot start sh")?;
         return Ok(());
     }
-    let limit = MARGIN + scenarios.iter().map(|scenario| scenario.limit).sum::<u32>();
     // One CPU: with more, patching its own code under emulation stops Linux now and then.
-    let mut machine = Machine::new(Flavour::Sid, System::Plain).cpus(1).memory(MEMORY).nested();
-    if counted {
+    let mut machine = Machine::new(Flavour::Sid, System::Plain).cpus(1).memory(MEMORY).nested().out(out);
+    machine = machine.limit(MARGIN + Duration::from_secs(scenario.limit.into()));
+    if scenario.counted {
         machine = machine.counted();
     }
-    machine = machine.limit(Duration::from_secs(limit.into())).out(out).file(&parts.vmm, "/t/evtchn-vmm");
+    machine = machine.file(&parts.vmm, "/t/evtchn-vmm");
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         machine = machine.file(file, &format!("/t/{name}"));
     }
-    let script = script(scenarios, "./evtchn-vmm", "/t", "--no-xsave");
+    let script = script(scenario, "./evtchn-vmm", "/t", "--no-xsave");
     machine.run(&["sh", "-c", &script]).map(drop)
 }
 
-/// The kernels and initramfs that are needed.
-fn files(parts: &Parts, scenarios: &[Scenario]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for flavour in [Flavour::Sid, Flavour::Bookworm] {
-        let of_it = || scenarios.iter().filter(|scenario| scenario.kernel == flavour);
-        if of_it().next().is_none() {
-            continue;
+/// The kernel and the initramfs that are needed.
+fn files(parts: &Parts, scenario: &Scenario) -> Result<[PathBuf; 2]> {
+    let root = scenario.kernel.root()?;
+    let kernel = Kernel::of(&root)?;
+    let [image, initramfs] = names(scenario).map(|name| parts.folder.join(name));
+    if is_pvh(scenario) {
+        if !image.exists() {
+            progress::line(&format!("unpacking {}", kernel.image.display()));
+            fs::write(&image, kernel.uncompressed()?)?;
+            progress::line("");
         }
-        let kernel = Kernel::of(&flavour.root()?)?;
-        let name = |what: &str| parts.folder.join(format!("{what}-{flavour:?}").to_lowercase());
-        if of_it().any(|scenario| !is_pvh(scenario)) {
-            fs::copy(&kernel.image, name("bzimage"))?;
-            files.push(name("bzimage"));
-        }
-        if of_it().any(is_pvh) {
-            if !name("elf").exists() {
-                progress::line(&format!("unpacking {}", kernel.image.display()));
-                fs::write(name("elf"), kernel.uncompressed()?)?;
-                progress::line("");
-            }
-            files.push(name("elf"));
-        }
-        let programs = initramfs::Programs { probe: &parts.probe, recorder: &parts.recorder };
-        initramfs::write(flavour, &programs, &name("initramfs"))?;
-        files.push(name("initramfs"));
+    } else {
+        fs::copy(&kernel.image, &image)?;
     }
-    Ok(files)
+    let programs = initramfs::Programs { probe: &parts.probe, recorder: &parts.recorder };
+    initramfs::write(scenario.kernel, &programs, &initramfs)?;
+    Ok([image, initramfs])
+}
+
+/// The names of these files.
+fn names(scenario: &Scenario) -> [String; 2] {
+    let image = if is_pvh(scenario) { "elf" } else { "bzimage" };
+    [image, "initramfs"].map(|what| format!("{what}-{:?}", scenario.kernel).to_lowercase())
 }
 
 fn is_pvh(scenario: &Scenario) -> bool {
     scenario.vmm.contains("--pvh")
 }
 
-/// Each scenario leaves its output, its complaints, its status, and the VMM's report in `$OUT`.
-fn script(scenarios: &[Scenario], vmm: &str, folder: &str, usual: &str) -> String {
-    let line = |scenario: &Scenario| {
-        let Scenario { name, vmm: options, linux, limit, .. } = scenario;
-        let kernel = if is_pvh(scenario) { "elf" } else { "bzimage" };
-        let flavour = format!("{:?}", scenario.kernel).to_lowercase();
-        format!(
-            "{vmm} {usual} --kernel {folder}/{kernel}-{flavour} --initramfs {folder}/initramfs-{flavour} \
-             --timeout {limit} --report $OUT/{name}.json --output $OUT/{name}.out {options} --append '{linux}' \
-             >$OUT/{name}.console 2>$OUT/{name}.stderr\n\
-             echo $? >$OUT/{name}.status\n\
-             echo \"{name}: status $(cat $OUT/{name}.status)\"\n\
-             grep -h -E '^([0-9][|] )?(xen:events|processors|rounds|costs|answer|ask|hostile|guest-probe):' $OUT/{name}.console\n\
-             [ $(cat $OUT/{name}.status) = 0 ] || tail -n 5 $OUT/{name}.console $OUT/{name}.stderr\n"
-        )
-    };
-    scenarios.iter().map(line).collect()
+/// A scenario leaves its output, its complaints, its status, and the VMM's report in `$OUT`.
+fn script(scenario: &Scenario, vmm: &str, folder: &str, usual: &str) -> String {
+    let Scenario { name, vmm: options, linux, limit, .. } = scenario;
+    let [image, initramfs] = names(scenario);
+    format!(
+        "{vmm} {usual} --kernel {folder}/{image} --initramfs {folder}/{initramfs} \
+         --timeout {limit} --report $OUT/{name}.json --output $OUT/{name}.out {options} --append '{linux}' \
+         >$OUT/{name}.console 2>$OUT/{name}.stderr\n\
+         echo $? >$OUT/{name}.status\n\
+         echo \"{name}: status $(cat $OUT/{name}.status)\"\n\
+         grep -h -E '^([0-9][|] )?(xen:events|processors|rounds|costs|answer|ask|hostile|guest-probe):' $OUT/{name}.console\n\
+         [ $(cat $OUT/{name}.status) = 0 ] || tail -n 5 $OUT/{name}.console $OUT/{name}.stderr\n"
+    )
 }
 
 #[cfg(test)]
@@ -125,7 +115,7 @@ mod tests {
     #[test]
     fn each_scenario_is_a_command_with_its_kernel_and_its_job() {
         for scenario in ALL {
-            let script = script(&[*scenario], "./vmm", "/t", "--no-xsave");
+            let script = script(scenario, "./vmm", "/t", "--no-xsave");
             let kernel = if is_pvh(scenario) { "/t/elf-" } else { "/t/bzimage-" };
             assert!(script.starts_with(&format!("./vmm --no-xsave --kernel {kernel}")), "{script}");
             assert!(script.contains(&format!("--append '{}'", scenario.linux)));

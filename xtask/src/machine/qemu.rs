@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! QEMU: which one, and its command line.
 //!
-//! The machine has a serial line for its console, and four virtio ports by which the program's output, its results and its status
+//! The machine has a serial line for its console, and virtio ports by which the program's output, its results, its status and a pulse
 //! come out, each into a file of its own.
 
 use std::env;
@@ -22,8 +22,10 @@ const NESTED: u32 = 10;
 
 /// The console's file.
 pub const CONSOLE: &str = "console";
+/// The port that gets a byte every few seconds, and its file.
+pub const PULSE: &str = "pulse";
 /// The names of the virtio ports, and of their files.
-pub const PORTS: [&str; 4] = ["stdout", "stderr", "results", "status"];
+pub const PORTS: [&str; 5] = ["stdout", "stderr", "results", "status", PULSE];
 /// Files that are booted: the hypervisor, the kernel and its initramfs.
 pub const XEN: &str = "xen";
 pub const LINUX: &str = "linux";

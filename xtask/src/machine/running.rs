@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use thiserror::Error;
 
-use super::qemu::CONSOLE;
+use super::qemu::{CONSOLE, PULSE};
 use crate::progress;
 
 /// How often a running machine is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// A machine whose pulse rests for so long has stopped: its emulator, or the kernel, goes on with nothing.
+const STILL: Duration = Duration::from_secs(60);
 /// Lines of the console that are shown of a machine that did not finish.
 const LAST_LINES: usize = 8;
 /// How Linux and Xen say that they cannot go on.
@@ -27,7 +29,7 @@ const COMPLAINTS: &str = "qemu";
 #[derive(Debug, Error)]
 #[error("the machine {what}; its console ended with:\n{console}")]
 pub struct Hung {
-    /// `did not finish within ...` or `stopped by itself`, and the panic if there was one.
+    /// `did not finish within ...`, `stopped by itself` or `has had no pulse for ...`, and the panic if there was one.
     pub what: String,
     /// The last lines of its console.
     pub console: String,
@@ -62,6 +64,7 @@ impl<'a> Running<'a> {
     /// [`Hung`].
     pub fn follow(mut self) -> Result<i32> {
         let start = Instant::now();
+        let mut pulse = Pulse { path: self.folder.join(PULSE), beats: 0, last: start };
         loop {
             let gone = self.child.try_wait()?.is_some();
             let status = text(&self.folder.join("status"));
@@ -75,6 +78,9 @@ impl<'a> Running<'a> {
             }
             if start.elapsed() >= self.limit {
                 bail!(self.hung(format!("did not finish within {} s", self.limit.as_secs())));
+            }
+            if pulse.rests_for() >= STILL {
+                bail!(self.hung(format!("has had no pulse for {} s", STILL.as_secs())));
             }
             let silent = self.streams.iter().all(|stream| stream.position == 0);
             if silent && !self.streams.is_empty() {
@@ -124,6 +130,24 @@ fn spawn(qemu: &mut Command, complaints: &File) -> io::Result<Child> {
     match attempt(&mut bound) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => attempt(qemu),
         other => other,
+    }
+}
+
+/// A file that grows while the machine lives.
+struct Pulse {
+    path: PathBuf,
+    beats: u64,
+    last: Instant,
+}
+
+impl Pulse {
+    /// How long it has not grown; not at all before it has begun to.
+    fn rests_for(&mut self) -> Duration {
+        let beats = fs::metadata(&self.path).map_or(0, |file| file.len());
+        if beats > self.beats {
+            (self.beats, self.last) = (beats, Instant::now());
+        }
+        if self.beats == 0 { Duration::ZERO } else { self.last.elapsed() }
     }
 }
 
@@ -209,6 +233,20 @@ mod tests {
     fn a_machine_that_takes_too_long_is_switched_off() {
         let hung = hung("echo last >console; exec sleep 50", Duration::from_secs(1));
         assert_eq!((hung.what.as_str(), hung.console.as_str()), ("did not finish within 1 s", "  last"));
+    }
+
+    #[test]
+    fn a_pulse_rests_only_after_it_has_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let long_ago = Instant::now().checked_sub(STILL).unwrap();
+        let mut pulse = Pulse { path: folder.path().join(PULSE), beats: 0, last: long_ago };
+        assert!(pulse.rests_for() < STILL, "the machine is starting");
+        fs::write(&pulse.path, "\n").unwrap();
+        assert!(pulse.rests_for() < STILL);
+        pulse.last = long_ago;
+        assert!(pulse.rests_for() >= STILL);
+        fs::write(&pulse.path, "\n\n").unwrap();
+        assert!(pulse.rests_for() < STILL);
     }
 
     #[test]

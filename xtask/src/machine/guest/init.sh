@@ -26,13 +26,14 @@ port() {
     done
 }
 
-# Runs the command and hands its output over as it comes.
+# Runs the command and hands its output over as it comes. The pulse says meanwhile that the machine has not stopped.
 by_ports() {
     for moment in $(seq 200); do
         status=$(port status) && [ -c "$status" ] && break
         sleep 0.05
     done
     [ -c "$status" ] || { echo "machine: no virtio ports"; return; }
+    while sleep 2; do echo; done >"$(port pulse)" &
     /machine/command </dev/null >"$(port stdout)" 2>"$(port stderr)"
     code=$?
     dmesg >$OUT/dmesg.txt
