@@ -51,7 +51,8 @@ pub fn load(memory: &GuestMemoryMmap, options: &Options, arguments: &str) -> Res
     let line = format!("{USUAL_ARGUMENTS} {} {arguments}\0", options.append);
     memory.write_slice(line.as_bytes(), GuestAddress(COMMAND_LINE))?;
     mptable::write(memory, options.vcpus)?;
-    let kernel = File::open(&options.kernel).with_context(|| options.kernel.display().to_string())?;
+    let path = options.kernel()?;
+    let kernel = File::open(path).with_context(|| path.display().to_string())?;
     if options.pvh {
         load_elf(memory, kernel, size, &initramfs)
     } else {
@@ -68,7 +69,7 @@ struct Initramfs {
 impl Initramfs {
     /// At the end of the memory.
     fn load(memory: &GuestMemoryMmap, options: &Options, memory_size: u64) -> Result<Self> {
-        let path = &options.initramfs;
+        let path = options.initramfs()?;
         let contents = fs::read(path).with_context(|| path.display().to_string())?;
         let size = contents.len() as u64;
         let start =

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
 use clap::Parser;
 use evtchn_engine::Level;
 
@@ -14,11 +15,11 @@ use evtchn_engine::Level;
 #[command(name = "evtchn-vmm", version, arg_required_else_help = true)]
 pub struct Options {
     /// A bzImage, or with --pvh an uncompressed ELF file
-    #[arg(long, value_name = "FILE", required_unless_present = "check", default_value = "")]
-    pub kernel: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    kernel: Option<PathBuf>,
     /// The initramfs
-    #[arg(long, value_name = "FILE", required_unless_present = "check", default_value = "")]
-    pub initramfs: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    initramfs: Option<PathBuf>,
     /// Only say whether this machine's KVM can run such guests
     #[arg(long)]
     pub check: bool,
@@ -67,8 +68,44 @@ pub struct Options {
 }
 
 impl Options {
+    /// The file that is booted.
+    pub fn kernel(&self) -> Result<&Path> {
+        self.kernel.as_deref().context("no --kernel")
+    }
+
+    /// The file that the kernel finds in its memory.
+    pub fn initramfs(&self) -> Result<&Path> {
+        self.initramfs.as_deref().context("no --initramfs")
+    }
+
     /// Which Xen the guests see.
     pub fn level(&self) -> Level {
         if self.xen_4_17 { Level::Xen4_17 } else { Level::Current }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(["evtchn-vmm"].into_iter().chain(words.split_whitespace()))
+    }
+
+    #[test]
+    fn a_check_needs_no_kernel_and_a_guest_does() {
+        assert!(parsed("--check").unwrap().check);
+        assert!(parsed("--vcpus 2").is_err());
+        let options = parsed("--kernel k --initramfs i").unwrap();
+        assert_eq!(
+            (options.kernel().unwrap(), options.initramfs().unwrap()),
+            (Path::new("k"), Path::new("i"))
+        );
+    }
+
+    #[test]
+    fn sends_are_carried_out_by_kvm_only_where_there_is_no_fifo() {
+        assert!(parsed("--kernel k --initramfs i --offload").is_err());
+        assert!(parsed("--kernel k --initramfs i --offload --no-fifo").is_ok());
     }
 }
