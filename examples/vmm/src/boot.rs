@@ -2,6 +2,7 @@
 //! Putting a kernel into memory, and the registers with which it begins: Linux's 64-bit boot protocol, or PVH.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
@@ -60,7 +61,7 @@ pub fn load(memory: &GuestMemoryMmap, options: &Options, arguments: &str) -> Res
     }
 }
 
-/// Where the initramfs is.
+/// Where the initramfs is; it has no size if there is none.
 struct Initramfs {
     start: u64,
     size: u64,
@@ -69,8 +70,8 @@ struct Initramfs {
 impl Initramfs {
     /// At the end of the memory.
     fn load(memory: &GuestMemoryMmap, options: &Options, memory_size: u64) -> Result<Self> {
-        let path = options.initramfs()?;
-        let contents = fs::read(path).with_context(|| path.display().to_string())?;
+        let read = |path: &PathBuf| fs::read(path).with_context(|| path.display().to_string());
+        let contents = options.initramfs.as_ref().map_or(Ok(Vec::new()), read)?;
         let size = contents.len() as u64;
         let start =
             memory_size.checked_sub(size).context("the initramfs is larger than the memory")? & !0xfff;
@@ -135,7 +136,7 @@ fn load_elf(memory: &GuestMemoryMmap, mut kernel: File, size: u64, initramfs: &I
     let info = start_info::hvm_start_info {
         magic: PVH_MAGIC,
         version: 1,
-        nr_modules: 1,
+        nr_modules: u32::from(initramfs.size != 0),
         modlist_paddr: MODULES,
         cmdline_paddr: COMMAND_LINE,
         memmap_paddr: MEMORY_MAP,

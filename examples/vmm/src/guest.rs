@@ -21,6 +21,8 @@ use crate::devices::{Board, Console, Devices};
 use crate::gate::Gate;
 use crate::map;
 use crate::options::Options;
+use crate::poll::Pollers;
+use crate::ports;
 use crate::report::Counters;
 use crate::vcpu;
 
@@ -32,6 +34,9 @@ pub struct Guest {
     pub domain: KvmDomain,
     pub devices: Mutex<Devices>,
     pub gate: Gate,
+    pub pollers: Pollers,
+    /// Do its hypercalls come by a port?
+    pub by_port: bool,
     /// Where shared_info is.
     pub shared_info: Mutex<Option<Gfn>>,
     /// The frames that the engine has, or has had, shared with it.
@@ -50,10 +55,7 @@ impl Guest {
     /// Makes a guest that is ready to run, and its vCPUs.
     pub fn new(kvm: &Kvm, id: DomId, options: &Options, board: &Board) -> Result<(Self, Vec<VcpuFd>)> {
         let vm = Arc::new(kvm.create_vm().context("KVM_CREATE_VM")?);
-        let capabilities = XenCapabilities::of(&vm);
-        capabilities
-            .enable(&vm, options.offload)
-            .with_context(|| format!("KVM_CAP_XEN_HVM is {:#x}, and Linux needs it", capabilities.bits()))?;
+        let interface = if options.ports { by_port(&vm) } else { by_kvm(&vm, options) }?;
         let size = usize::try_from(options.memory)? << 20;
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size)]).context("no memory")?;
         give_memory(&vm, &memory)?;
@@ -67,16 +69,17 @@ impl Guest {
             .map(|number| vcpu::create(&vm, number, &cpuid, entry, options))
             .collect::<Result<Vec<_>>>()?;
         let new: Vec<_> = (0..).zip(&fds).map(|(apic_id, fd)| NewVcpu { fd, apic_id }).collect();
-        let interface = Interface::Xen { sends: options.offload };
         let domain = KvmDomain::new(id, vm.clone(), memory, interface, &new)?;
         let prefix = if options.guests > 1 { format!("{}| ", id.0) } else { String::new() };
         let guest = Self {
             domain,
-            devices: Mutex::new(Devices::new(vm, board.clone(), Console::new(prefix))),
+            devices: Mutex::new(Devices::new(vm, board.clone(), Console::new(prefix.clone()))),
             gate: Gate::new(fds.len()),
+            pollers: Pollers::default(),
+            by_port: options.ports,
             shared_info: Mutex::default(),
             pinned: Mutex::default(),
-            output: Mutex::new(output(options, id)?),
+            output: Mutex::new(output(options, id, prefix)?),
             marks: Mutex::default(),
             status: Mutex::default(),
             counters: Counters::default(),
@@ -102,6 +105,7 @@ impl Guest {
     /// Makes all vCPUs look at the gate.
     pub fn call_back(&self) {
         self.doors().for_each(VcpuDoor::call_back);
+        self.pollers.wake();
     }
 
     /// The contents of the pages that the engine writes to.
@@ -129,13 +133,28 @@ impl Guest {
     }
 }
 
+/// Switches KVM's Xen support on.
+fn by_kvm(vm: &VmFd, options: &Options) -> Result<Interface> {
+    let capabilities = XenCapabilities::of(vm);
+    capabilities
+        .enable(vm, options.offload)
+        .with_context(|| format!("KVM_CAP_XEN_HVM is {:#x}, and Linux needs it", capabilities.bits()))?;
+    Ok(Interface::Xen { sends: options.offload })
+}
+
+/// Prepares for guests that use the hypercall page.
+fn by_port(vm: &VmFd) -> Result<Interface> {
+    ports::enable(vm)?;
+    Ok(Interface::Ports)
+}
+
 /// Where a frame of a guest's memory begins.
 pub fn address(gfn: Gfn) -> GuestAddress {
     GuestAddress(gfn.0.wrapping_mul(PAGE_SIZE as u64))
 }
 
-fn output(options: &Options, id: DomId) -> Result<Box<dyn Write + Send>> {
-    let Some(path) = &options.output else { return Ok(Box::new(std::io::sink())) };
+fn output(options: &Options, id: DomId, prefix: String) -> Result<Box<dyn Write + Send>> {
+    let Some(path) = &options.output else { return Ok(Box::new(Console::new(prefix))) };
     let path = format!("{}.{}", path.display(), id.0);
     Ok(Box::new(std::fs::File::create(&path).context(path)?))
 }

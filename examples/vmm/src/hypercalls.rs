@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io::Write;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -15,7 +16,8 @@ use kvm_bindings::{KVM_MP_STATE_HALTED, kvm_mp_state};
 use vm_memory::{Bytes, GuestMemoryBackend, Permissions};
 
 use crate::guest::address;
-use crate::vcpu::{self, Vcpu};
+use crate::ports;
+use crate::vcpu::{self, End, Vcpu};
 use crate::vmm::Vmm;
 
 const MEMORY_OP: Number = Number(12);
@@ -27,6 +29,8 @@ const SPACE_SHARED_INFO: u32 = 0;
 const SPACE_GRANT_TABLE: u32 = 1;
 /// Bytes of a runstate area.
 const RUNSTATE_SIZE: usize = 48;
+/// SHUTDOWN_poweroff
+const POWER_OFF: [u8; 4] = [0; 4];
 /// CONSOLEIO_write
 const CONSOLE_WRITE: u32 = 0;
 /// The most that is taken in one call.
@@ -40,8 +44,8 @@ const FEATURES: u32 = Feature::AUTO_TRANSLATED_PHYSMAP.bit()
 /// What becomes of a hypercall.
 pub enum Answer {
     Result(i64),
-    /// The guest is off.
-    Off,
+    /// The guest has ended.
+    End(End),
 }
 
 /// Carries out a hypercall.
@@ -65,7 +69,7 @@ pub fn answer(vcpu: &Vcpu<'_>, caller: &mut Caller<'_, Vmm>, call: &Hypercall) -
         count_send(vcpu, call, start.elapsed(), fetched.get());
         match outcome {
             Outcome::Done(result) => return Ok(Answer::Result(result)),
-            Outcome::Block { .. } => return block(vcpu),
+            Outcome::Block { deadline } => return block(vcpu, SchedOp(args[0] as u32), deadline),
             // Nobody asks for a pause: see `Hooks::preempt`.
             Outcome::Again => args[0] = Op::RESET_CONT.0.into(),
             Outcome::NotMine => return other(vcpu, call, &mut arguments),
@@ -80,11 +84,32 @@ fn count_send(vcpu: &Vcpu<'_>, call: &Hypercall, took: Duration, registers: Dura
     }
 }
 
-/// `SCHEDOP_block`: KVM knows how to wait for an interrupt of any kind. (Polls never come here: KVM answers them.)
-fn block(vcpu: &Vcpu<'_>) -> Result<Answer> {
-    vcpu.fd.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_HALTED })?;
+/// `SCHEDOP_block`: KVM knows how to wait for an interrupt of any kind. Where it has Xen support it answers `SCHEDOP_poll` itself, so that
+/// one comes here only from guests that call by a port.
+fn block(vcpu: &Vcpu<'_>, command: SchedOp, deadline: Option<NonZeroU64>) -> Result<Answer> {
+    if command == SchedOp::POLL {
+        wait(vcpu, deadline)?;
+    } else {
+        vcpu.fd.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_HALTED })?;
+    }
     vcpu.engine.finish_poll(vcpu.guest.domain.id(), vcpu.number);
     Ok(Answer::Result(0))
+}
+
+/// Waits for the end of a poll: an event, an upcall, the deadline, or that the vCPU is called back.
+fn wait(vcpu: &Vcpu<'_>, deadline: Option<NonZeroU64>) -> Result<()> {
+    let Vcpu { engine, guest, number, .. } = vcpu;
+    let (domain, now) = (guest.domain.id(), guest.domain.now()?);
+    let begun = Instant::now();
+    let at_most =
+        deadline.map_or(Duration::MAX, |deadline| Duration::from_nanos(deadline.get().saturating_sub(now)));
+    guest.pollers.wait(|| {
+        let is_told = !matches!(engine.pending_upcall(domain, *number), Ok(None));
+        let is_over = is_told || !engine.is_polling(domain, *number);
+        let left = at_most.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
+        left.filter(|_| !is_over && guest.gate.is_open())
+    });
+    Ok(())
 }
 
 /// What is not the engine's. What goes wrong is the guest's error.
@@ -97,7 +122,9 @@ fn other(vcpu: &Vcpu<'_>, call: &Hypercall, memory: &mut impl GuestMemory) -> Re
         Number::VCPU_OP if VcpuOp(command) == VcpuOp::REGISTER_RUNSTATE_MEMORY_AREA => {
             register_runstate(vcpu, VcpuId(argument as u32), call.args[2], memory)
         }
-        Number::SCHED_OP if SchedOp(command) == SchedOp::SHUTDOWN => return Ok(Answer::Off),
+        Number::SCHED_OP if SchedOp(command) == SchedOp::SHUTDOWN => {
+            return Ok(Answer::End(end(argument, memory)));
+        }
         Number::SCHED_OP if SchedOp(command) == SchedOp::YIELD => Ok(0),
         Number::HVM_OP => Err(Errno::EINVAL), // parameters that it does not have
         MEMORY_OP if command == ADD_TO_PHYSMAP => add_to_physmap(vcpu, argument, memory),
@@ -129,6 +156,15 @@ fn version(vcpu: &Vcpu<'_>, command: XenVersion, at: u64, memory: &mut impl Gues
         _ => return Err(Errno::ENOSYS),
     }
     Ok(0)
+}
+
+/// Why the guest ends.
+fn end(at: u64, memory: &mut impl GuestMemory) -> End {
+    let mut reason = [0; 4];
+    match memory.read(at, &mut reason) {
+        Ok(()) if reason == POWER_OFF => End::PoweredOff,
+        _ => End::Off,
+    }
 }
 
 /// The area's address is a virtual one; KVM wants a physical one, and that it goes on in the next page.
@@ -168,6 +204,9 @@ fn add_to_physmap(vcpu: &Vcpu<'_>, at: u64, memory: &mut impl GuestMemory) -> Do
     }
     guest.domain.memory().write_slice(&contents, address(gfn)).map_err(|_| Errno::EINVAL)?;
     guest.domain.set_shared_info(vcpu.engine, Some(gfn)).map_err(|_| Errno::EINVAL)?;
+    if guest.by_port {
+        ports::write_time(guest, &vcpu.fd, gfn).map_err(|_| Errno::EINVAL)?;
+    }
     *place = Some(gfn);
     Ok(0)
 }

@@ -21,6 +21,8 @@ mod hypercalls;
 mod map;
 mod mptable;
 mod options;
+mod poll;
+mod ports;
 mod report;
 mod vcpu;
 mod vmm;
@@ -169,7 +171,13 @@ fn tell(engine: &Engine<Vmm>, options: &Options, ends: &[(DomId, End)]) -> Resul
         reports.push(report::of(guest, &format!("{end:?}").to_lowercase()));
         let status = *guest.status.lock();
         let counts = options.main.is_none_or(|main| main == guest.domain.id().0);
-        if counts && (end == End::Broken || end == End::Off && status != Some(0)) {
+        let is_well = match end {
+            End::Broken => false,
+            End::Off => status == Some(0),
+            End::PoweredOff => status.unwrap_or(0) == 0,
+            End::Killed | End::SentHome => true,
+        };
+        if counts && !is_well {
             failed.push(format!("guest {} ended with status {status:?}", guest.domain.id().0));
         }
     }

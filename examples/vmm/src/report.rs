@@ -98,7 +98,6 @@ pub fn of(guest: &Guest, end: &str) -> Value {
         "interrupts": guest.doors().map(VcpuDoor::interrupts).sum::<u64>(),
         "operations": counters.operations.load(Relaxed),
         "sends": sends,
-        "clock": clock(),
         "registers_ns_per_send": registers,
         "engine_ns_per_send": engine,
         "raised": counters.raised.load(Relaxed),

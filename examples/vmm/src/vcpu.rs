@@ -5,14 +5,15 @@ use anyhow::{Context, Result, bail};
 use evtchn_abi::VcpuId;
 use evtchn_engine::{Caller, Engine, Level};
 use evtchn_kvm::{Hypercall, XenLeaves};
-use kvm_bindings::{CpuId, KVM_EXIT_XEN, kvm_cpuid_entry2, kvm_lapic_state};
+use kvm_bindings::{CpuId, KVM_EXIT_XEN, kvm_cpuid_entry2, kvm_lapic_state, kvm_regs};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
 use crate::boot::Entry;
 use crate::devices::{Effect, Wish};
 use crate::guest::Guest;
-use crate::hypercalls;
+use crate::hypercalls::{self, Answer};
 use crate::options::Options;
+use crate::ports;
 use crate::vmm::{News, Vmm};
 
 /// The version that guests are told.
@@ -69,8 +70,10 @@ fn adapt(leaf: &mut kvm_cpuid_entry2, number: u8, no_xsave: bool) {
 /// Why a guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It switched itself off, by a hypercall, the keyboard controller or a triple fault.
+    /// It reset its machine, by the keyboard controller or a triple fault, or ended by a hypercall that says that it is not well.
     Off,
+    /// It switched itself off, by a hypercall.
+    PoweredOff,
     /// It asked to be killed, or was killed because the main guest has ended.
     Killed,
     /// KVM could not go on with it.
@@ -107,6 +110,13 @@ impl Vcpu<'_> {
     fn once(&mut self, caller: &mut Caller<'_, Vmm>) -> Result<Option<End>> {
         let door = self.guest.domain.vcpu(self.number)?;
         match door.run(&mut self.fd)? {
+            VcpuExit::IoOut(port, _) if self.guest.by_port && port == u16::from(ports::PORT) => {
+                return self.port_hypercall(caller);
+            }
+            VcpuExit::X86Wrmsr(exit) => {
+                *exit.error = u8::from(ports::write_msr(self.guest, exit.index, exit.data).is_err());
+            }
+            VcpuExit::X86Rdmsr(exit) => *exit.error = 1,
             VcpuExit::IoOut(port, data) => {
                 let effect = self.guest.devices.lock().write(port, data);
                 return Ok(self.effect(effect));
@@ -146,12 +156,23 @@ impl Vcpu<'_> {
 
     fn hypercall(&mut self, caller: &mut Caller<'_, Vmm>) -> Result<Option<End>> {
         let call = Hypercall::taken(self.fd.get_kvm_run()).context("an exit for Xen that is no hypercall")?;
-        let answer = hypercalls::answer(self, caller, &call)?;
-        let result = match answer {
-            hypercalls::Answer::Result(result) => result,
-            hypercalls::Answer::Off => return Ok(Some(End::Off)),
-        };
-        Hypercall::answer(self.fd.get_kvm_run(), result);
+        match hypercalls::answer(self, caller, &call)? {
+            Answer::Result(result) => Hypercall::answer(self.fd.get_kvm_run(), result),
+            Answer::End(end) => return Ok(Some(end)),
+        }
+        Ok(None)
+    }
+
+    /// A hypercall by the page of ports, whose result goes into a register.
+    fn port_hypercall(&mut self, caller: &mut Caller<'_, Vmm>) -> Result<Option<End>> {
+        let (registers, special) = (self.fd.get_regs()?, self.fd.get_sregs()?);
+        let call = Hypercall::of_port(&registers, special.cs.l != 0, special.ss.dpl);
+        match hypercalls::answer(self, caller, &call)? {
+            Answer::Result(result) => {
+                self.fd.set_regs(&kvm_regs { rax: result.cast_unsigned(), ..registers })?
+            }
+            Answer::End(end) => return Ok(Some(end)),
+        }
         Ok(None)
     }
 }

@@ -54,15 +54,22 @@ impl Hooks for Vmm {
     type Page = GuestPage;
 
     fn deliver(&self, domain: DomId, vcpu: VcpuId, upcall: Upcall) {
-        match self.guest(domain).map(|guest| guest.domain.deliver(vcpu, upcall)) {
+        let guest = self.guest(domain);
+        if let Some(guest) = guest {
+            guest.pollers.wake();
+        }
+        match guest.map(|guest| guest.domain.deliver(vcpu, upcall)) {
             // Linux says GSI 1 to mean that it has seen the vCPUs' own vectors; others choose a line that nobody has.
             Some(Err(Error::Line(_))) | None => {}
             Some(result) => self.check(result),
         }
     }
 
-    /// Polls do not come to the engine: see `hypercalls::block`.
-    fn wake_poller(&self, _: DomId, _: VcpuId) {}
+    fn wake_poller(&self, domain: DomId, _: VcpuId) {
+        if let Some(guest) = self.guest(domain) {
+            guest.pollers.wake();
+        }
+    }
 
     fn pin(&self, domain: DomId, gfn: Gfn) -> Option<GuestPage> {
         let guest = self.guest(domain)?;

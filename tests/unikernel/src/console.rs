@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The console: a ring in a page that the back end reads, and an event channel (Xen's public `io/console.h`).
+//! The console: a ring in a page that the back end reads, and an event channel (Xen's public `io/console.h`); or Xen's own, where there
+//! is no back end.
 
 use core::fmt;
 use core::sync::atomic::Ordering::SeqCst;
@@ -15,9 +16,46 @@ const OUT_SIZE: u32 = 2048;
 const OUT_CONS: usize = 3080;
 const OUT_PROD: usize = 3084;
 
-/// The guest's end of the console.
+/// `console_io`, and its command to write.
+const CONSOLE_IO: u32 = 18;
+const CONSOLE_WRITE: u64 = 0;
+
+/// The guest's console.
 #[derive(Clone, Copy)]
-pub struct Console {
+pub enum Console {
+    /// A ring that a back end reads.
+    Ring(Ring),
+    /// Xen's debug console.
+    Debug(Xen),
+}
+
+impl Console {
+    /// Waits until the back end has everything.
+    pub fn flush(&self) {
+        if let Self::Ring(ring) = self {
+            ring.flush();
+        }
+    }
+}
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        match self {
+            Self::Ring(ring) => ring.write(text),
+            Self::Debug(xen) => {
+                let address = text.as_ptr().expose_provenance() as u64;
+                let args = [CONSOLE_WRITE, text.len() as u64, address, 0, 0];
+                // SAFETY: Xen reads the text.
+                let _ = unsafe { xen.call(CONSOLE_IO, args) };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The guest's end of a ring.
+#[derive(Clone, Copy)]
+pub struct Ring {
     /// Makes its hypercalls.
     pub xen: Xen,
     /// The ring.
@@ -26,7 +64,7 @@ pub struct Console {
     pub port: Port,
 }
 
-impl Console {
+impl Ring {
     /// How many bytes the back end has not taken yet.
     fn waiting(&self) -> u32 {
         let at = |offset| self.page.u32(offset).map_or(0, |index| index.load(SeqCst));
@@ -50,16 +88,13 @@ impl Console {
         let _ = self.xen.yield_now();
     }
 
-    /// Waits until the back end has everything.
-    pub fn flush(&self) {
+    fn flush(&self) {
         while self.waiting() != 0 {
             self.tell();
         }
     }
-}
 
-impl fmt::Write for Console {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
+    fn write(&self, text: &str) {
         for byte in text.bytes() {
             if byte == b'\n' {
                 self.put(b'\r');
@@ -67,6 +102,5 @@ impl fmt::Write for Console {
             self.put(byte);
         }
         let _ = self.xen.send(self.port);
-        Ok(())
     }
 }

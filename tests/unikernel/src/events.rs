@@ -8,8 +8,8 @@ use evtchn_abi::{Errno, Gfn, Layout, Port, VcpuId};
 use evtchn_guest::{Abi, Fifo, FifoVcpu, Frame, Hypercall, Memory, Place, TwoLevel, TwoLevelVcpu};
 use evtchn_sync::HeapPage;
 
-use crate::clock;
 use crate::machine::{Machine, SHARED_INFO};
+use crate::{apic, clock};
 
 /// The only vCPU.
 pub const V0: VcpuId = VcpuId(0);
@@ -97,6 +97,7 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 /// Called by the entries for upcalls.
 #[unsafe(no_mangle)]
 extern "C" fn on_upcall() {
+    apic::acknowledge();
     UPCALLS.fetch_add(1, SeqCst);
     if let Some(guest) = abi() {
         either!(guest => guest.upcall(V0, note));

@@ -34,6 +34,8 @@ pub struct Machine {
     pub version: (u16, u16),
     /// Its console.
     pub console: Console,
+    /// Does `SCHEDOP_poll` wait? Where KVM answers it, it does not.
+    pub has_polls: bool,
 }
 
 impl Machine {

@@ -9,6 +9,7 @@
 #![no_std]
 #![no_main]
 
+mod apic;
 mod clock;
 mod console;
 mod events;

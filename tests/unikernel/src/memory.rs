@@ -75,6 +75,20 @@ unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, len: usize) -> i32 {
     unsafe { memcmp(one, other, len) }
 }
 
+/// How many bytes a text has before its end.
+///
+/// # Safety
+/// As for C's `strlen`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    let mut length = 0;
+    // SAFETY: the caller vouches for all bytes up to a 0. Volatile, or this would become a call of itself.
+    while unsafe { text.wrapping_add(length).read_volatile() } != 0 {
+        length += 1;
+    }
+    length
+}
+
 /// Named by `core`, which comes compiled for a target whose panics unwind; ours abort.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}

@@ -8,7 +8,7 @@ use evtchn_hypercall::cpuid::{self, Leaves};
 use evtchn_hypercall::{Gate, Xen};
 use evtchn_sync::HeapPage;
 
-use crate::console::Console;
+use crate::console::{Console, Ring};
 use crate::machine::{Kind, Machine, SHARED_INFO};
 use crate::start::{HYPERCALL_PAGE, pv_event, pv_failsafe};
 
@@ -60,12 +60,12 @@ unsafe extern "C" fn pv_main(start_info: *const StartInfo) -> ! {
     let frames = unsafe { slice::from_raw_parts(info.mfn_list, info.nr_pages as usize) };
     map(xen, &SHARED_INFO, info.shared_info / 4096);
     map(xen, &CONSOLE, info.console_mfn);
-    let console = Console { xen, page: &CONSOLE, port: Port(info.console_evtchn) };
+    let console = Console::Ring(Ring { xen, page: &CONSOLE, port: Port(info.console_evtchn) });
     register(xen, CALLBACK_EVENT, pv_event);
     register(xen, CALLBACK_FAILSAFE, pv_failsafe);
     // SAFETY: in a PV guest.
     let leaves = Leaves::find(|leaf| unsafe { cpuid::emulated(leaf) }).expect("no leaves of Xen's");
-    crate::run(Machine { xen, kind: Kind::Pv(frames), version: leaves.version(), console })
+    crate::run(Machine { xen, kind: Kind::Pv(frames), version: leaves.version(), console, has_polls: true })
 }
 
 /// Puts a frame of the machine in the place of a page of the program.

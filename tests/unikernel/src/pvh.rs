@@ -3,6 +3,7 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use core::ffi::CStr;
 
 use evtchn_abi::{CallbackVia, DomId, HvmParam, Port};
 use evtchn_guest::Hypercall;
@@ -10,7 +11,9 @@ use evtchn_hypercall::cpuid::{self, Leaves};
 use evtchn_hypercall::{Gate, Xen};
 use evtchn_sync::HeapPage;
 
-use crate::console::Console;
+use crate::apic;
+use crate::console::{Console, Ring};
+use crate::events::V0;
 use crate::machine::{Kind, Machine, SHARED_INFO};
 use crate::start::{HYPERCALL_PAGE, pvh_event, pvh_fault};
 
@@ -33,31 +36,78 @@ struct AddToPhysmap {
 
 /// Called by `pvh_start`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pvh_main(_start_info: *const u8) -> ! {
+unsafe extern "C" fn pvh_main(start_info: *const StartInfo) -> ! {
+    // SAFETY: whoever starts a guest this way has put it there.
+    let options = Options::of(unsafe { &*start_info });
     let leaves = Leaves::find(cpuid::native).expect("this is not Xen");
     let gate = Gate::of_processor().expect("the processor is unknown");
-    // SAFETY: in a PVH guest's kernel mode, with the processor's instruction; what this program shares with Xen are its `HeapPage`s.
-    let direct = unsafe { Xen::new(gate) };
     load_interrupts();
-    map_shared_info(direct);
-    direct.set_callback(CallbackVia::Vector(VECTOR)).expect("upcalls by vector");
 
-    // The page besides, to have tried it: the rest of the program makes its hypercalls by it.
     let page = &raw const HYPERCALL_PAGE;
     // SAFETY: a static.
     let hypercall_page = unsafe { &*page };
     // SAFETY: the MSR is what Xen says, and the address is physical, too.
     unsafe { hypercall_page.register(leaves.hypercall_page_msr(), page.addr() as u64) };
-    // SAFETY: as above, and the page has been filled.
+    // SAFETY: in a PVH guest's kernel mode, and the page has been filled; what this program shares with Xen are its `HeapPage`s.
     let xen = unsafe { Xen::new(Gate::page(page)) };
+    // By the processor's instruction besides, to have tried it; not where it is not Xen's.
+    // SAFETY: as above.
+    let first = if options.has_instruction { unsafe { Xen::new(gate) } } else { xen };
+    map_shared_info(first);
+    if options.vcpu_vector {
+        apic::start();
+        first.set_upcall_vector(V0, VECTOR).expect("upcalls by the vCPU's vector");
+    } else {
+        first.set_callback(CallbackVia::Vector(VECTOR)).expect("upcalls by vector");
+    }
+    let (console, has_polls) = (console(xen), options.has_polls);
+    crate::run(Machine { xen, kind: Kind::Pvh, version: leaves.version(), console, has_polls })
+}
 
-    let [frame, port] =
-        [HvmParam::CONSOLE_PFN, HvmParam::CONSOLE_EVTCHN].map(|param| direct.hvm_param(param));
-    let address = frame.expect("a console") as usize * 4096;
+fn console(xen: Xen) -> Console {
+    let [frame, port] = [HvmParam::CONSOLE_PFN, HvmParam::CONSOLE_EVTCHN].map(|param| xen.hvm_param(param));
+    let (Ok(frame), Ok(port)) = (frame, port) else { return Console::Debug(xen) };
     // SAFETY: Xen has memory for the console there, below 4 GiB, which nobody else uses.
-    let page = unsafe { &*core::ptr::with_exposed_provenance::<HeapPage>(address) };
-    let console = Console { xen, page, port: Port(port.expect("a console") as u32) };
-    crate::run(Machine { xen, kind: Kind::Pvh, version: leaves.version(), console })
+    let page = unsafe { &*core::ptr::with_exposed_provenance::<HeapPage>(frame as usize * 4096) };
+    Console::Ring(Ring { xen, page, port: Port(port as u32) })
+}
+
+/// What a PVH guest is told, as far as it is used (Xen's public `arch-x86/hvm/start_info.h`).
+#[repr(C)]
+struct StartInfo {
+    magic: u32,
+    version: u32,
+    flags: u32,
+    modules: u32,
+    module_list: u64,
+    /// The physical address of the command line; 0 for none.
+    command_line: u64,
+}
+
+/// What the words of the command line say of the machine.
+struct Options {
+    /// Not `no-instruction`: the processor's instruction for hypercalls leads to Xen.
+    has_instruction: bool,
+    /// `vcpu-vector`: upcalls come by a vector of the vCPU, not of the domain.
+    vcpu_vector: bool,
+    /// Not `no-polls`: `SCHEDOP_poll` waits.
+    has_polls: bool,
+}
+
+impl Options {
+    fn of(info: &StartInfo) -> Self {
+        let line = match info.command_line {
+            0 => c"",
+            // SAFETY: a text that ends with a 0, as the interface has it, in memory that is mapped to itself.
+            address => unsafe { CStr::from_ptr(core::ptr::with_exposed_provenance(address as usize)) },
+        };
+        let has = |wanted: &[u8]| line.to_bytes().split(|&byte| byte == b' ').any(|word| word == wanted);
+        Self {
+            has_instruction: !has(b"no-instruction"),
+            vcpu_vector: has(b"vcpu-vector"),
+            has_polls: !has(b"no-polls"),
+        }
+    }
 }
 
 fn map_shared_info(xen: Xen) {

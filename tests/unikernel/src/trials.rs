@@ -78,8 +78,10 @@ fn with_abi(machine: &Machine, ports: &Ports, abi: &str) {
     let _ = writeln!({ machine.console }, "unikernel: {abi}: {} events, {took} ns each", events_of(machine));
     masks(machine, ports);
     say(machine, abi, "masks");
-    polls(machine, ports);
-    say(machine, abi, "polls");
+    if machine.has_polls {
+        polls(machine, ports);
+        say(machine, abi, "polls");
+    }
 }
 
 fn say(machine: &Machine, abi: &str, what: &str) {

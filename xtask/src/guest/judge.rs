@@ -50,7 +50,8 @@ pub fn judge(scenario: &Scenario, folder: &Path, tries: u32) -> Verdict {
         console.lines().filter(fits).map(|line| line.trim().to_owned()).collect()
     };
     let abi = lines(&["xen:events: Using"]).into_iter().next().unwrap_or_default();
-    let said = lines(&["rounds:", "costs:", "answer:", "ask:", "hostile:", "guest-probe:"]);
+    let said =
+        lines(&["rounds:", "costs:", "answer:", "ask:", "hostile:", "guest-probe:", "unikernel: passed"]);
     Verdict { name: scenario.name, failures, report, abi, said, tries }
 }
 

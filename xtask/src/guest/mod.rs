@@ -20,7 +20,7 @@ use self::judge::{Verdict, heading, judge};
 use self::outer::Parts;
 use self::scenario::{ALL, Scenario};
 use crate::machine::Hung;
-use crate::{cargo, paths};
+use crate::{cargo, paths, unikernel};
 
 /// How often a scenario is tried whose emulated machine stops, which says nothing of what runs in it.
 const TRIES: u32 = 3;
@@ -52,7 +52,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.list {
         for scenario in ALL {
-            println!("{:<25} {:?} {} {}", scenario.name, scenario.kernel, scenario.vmm, scenario.linux);
+            let Scenario { name, vmm, linux, .. } = scenario;
+            println!("{name:<25} {:<10} {vmm} {linux}", scenario.whose());
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -112,6 +113,7 @@ fn build(out: &Path) -> Result<Parts> {
         vmm: stripped(&package("evtchn-vmm")?, out)?,
         probe: stripped(&package("evtchn-guest-programs")?, out)?,
         recorder: recorder::build()?,
+        unikernel: unikernel::build()?,
         folder: out.to_owned(),
     })
 }

@@ -23,6 +23,7 @@ pub struct Parts {
     pub vmm: PathBuf,
     pub probe: PathBuf,
     pub recorder: PathBuf,
+    pub unikernel: PathBuf,
     /// Where kernels and initramfs are made.
     pub folder: PathBuf,
 }
@@ -63,29 +64,34 @@ pub fn run(parts: &Parts, scenario: &Scenario, out: &Path) -> Result<()> {
     machine.run(&["sh", "-c", &script]).map(drop)
 }
 
-/// The kernel and the initramfs that are needed.
-fn files(parts: &Parts, scenario: &Scenario) -> Result<[PathBuf; 2]> {
-    let root = scenario.kernel.root()?;
-    let kernel = Kernel::of(&root)?;
-    let [image, initramfs] = names(scenario).map(|name| parts.folder.join(name));
-    if is_pvh(scenario) {
-        if !image.exists() {
-            progress::line(&format!("unpacking {}", kernel.image.display()));
-            fs::write(&image, kernel.uncompressed()?)?;
-            progress::line("");
-        }
-    } else {
+/// The kernel, and the initramfs that goes with it.
+fn files(parts: &Parts, scenario: &Scenario) -> Result<Vec<PathBuf>> {
+    let image = parts.folder.join(image(scenario));
+    let Some(flavour) = scenario.kernel else {
+        fs::copy(&parts.unikernel, &image)?;
+        return Ok(vec![image]);
+    };
+    let kernel = Kernel::of(&flavour.root()?)?;
+    if !is_pvh(scenario) {
         fs::copy(&kernel.image, &image)?;
+    } else if !image.exists() {
+        progress::line(&format!("unpacking {}", kernel.image.display()));
+        fs::write(&image, kernel.uncompressed()?)?;
+        progress::line("");
     }
     let programs = initramfs::Programs { probe: &parts.probe, recorder: &parts.recorder };
-    initramfs::write(scenario.kernel, &programs, &initramfs)?;
-    Ok([image, initramfs])
+    let initramfs = parts.folder.join(initramfs_of(scenario));
+    initramfs::write(flavour, &programs, &initramfs)?;
+    Ok(vec![image, initramfs])
 }
 
 /// The names of these files.
-fn names(scenario: &Scenario) -> [String; 2] {
-    let image = if is_pvh(scenario) { "elf" } else { "bzimage" };
-    [image, "initramfs"].map(|what| format!("{what}-{:?}", scenario.kernel).to_lowercase())
+fn image(scenario: &Scenario) -> String {
+    format!("{}-{}", if is_pvh(scenario) { "elf" } else { "bzimage" }, scenario.whose())
+}
+
+fn initramfs_of(scenario: &Scenario) -> String {
+    format!("initramfs-{}", scenario.whose())
 }
 
 fn is_pvh(scenario: &Scenario) -> bool {
@@ -95,10 +101,15 @@ fn is_pvh(scenario: &Scenario) -> bool {
 /// A scenario leaves its output, its complaints, its status, and the VMM's report in `$OUT`.
 fn script(scenario: &Scenario, vmm: &str, folder: &str, usual: &str) -> String {
     let Scenario { name, vmm: options, linux, limit, .. } = scenario;
-    let [image, initramfs] = names(scenario);
+    let image = image(scenario);
+    // The unikernel has no other console than the one by hypercalls.
+    let with = match scenario.kernel {
+        Some(_) => format!("--initramfs {folder}/{} --output $OUT/{name}.out", initramfs_of(scenario)),
+        None => String::new(),
+    };
     format!(
-        "{vmm} {usual} --kernel {folder}/{image} --initramfs {folder}/{initramfs} \
-         --timeout {limit} --report $OUT/{name}.json --output $OUT/{name}.out {options} --append '{linux}' \
+        "{vmm} {usual} --kernel {folder}/{image} {with} \
+         --timeout {limit} --report $OUT/{name}.json {options} --append '{linux}' \
          >$OUT/{name}.console 2>$OUT/{name}.stderr\n\
          echo $? >$OUT/{name}.status\n\
          echo \"{name}: status $(cat $OUT/{name}.status)\"\n\
@@ -115,12 +126,12 @@ mod tests {
     #[test]
     fn each_scenario_is_a_command_with_its_kernel_and_its_job() {
         for scenario in ALL {
+            assert!(!scenario.expected.is_empty(), "{}", scenario.name);
             let script = script(scenario, "./vmm", "/t", "--no-xsave");
             let kernel = if is_pvh(scenario) { "/t/elf-" } else { "/t/bzimage-" };
             assert!(script.starts_with(&format!("./vmm --no-xsave --kernel {kernel}")), "{script}");
             assert!(script.contains(&format!("--append '{}'", scenario.linux)));
-            assert!(scenario.linux.contains("job="), "{}", scenario.name);
-            assert!(!scenario.expected.is_empty(), "{}", scenario.name);
+            assert_eq!(scenario.linux.contains("job="), scenario.kernel.is_some(), "{}", scenario.name);
         }
     }
 

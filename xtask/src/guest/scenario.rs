@@ -7,11 +7,11 @@ use crate::machine::Flavour;
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,
-    /// Whose kernel the guests have.
-    pub kernel: Flavour,
+    /// Whose Linux the guests have; none for the kernel in Rust of `tests/unikernel`.
+    pub kernel: Option<Flavour>,
     /// Options of the VMM.
     pub vmm: &'static str,
-    /// More of Linux's command line: options, and what the guests are to do (see `init.sh`).
+    /// More of the kernel's command line: options, and what the guests are to do (see `init.sh`).
     pub linux: &'static str,
     /// What must be in the guests' output.
     pub expected: &'static [&'static str],
@@ -21,6 +21,13 @@ pub struct Scenario {
     pub counted: bool,
     /// Seconds that it may take: twenty times what it takes on a computer that has nothing else to do.
     pub limit: u32,
+}
+
+impl Scenario {
+    /// Whose kernel it has, in small letters.
+    pub fn whose(&self) -> String {
+        self.kernel.map_or("unikernel".to_owned(), |flavour| format!("{flavour:?}").to_lowercase())
+    }
 }
 
 const FIFO: &str = "Using FIFO-based ABI";
@@ -36,7 +43,13 @@ const fn boot(
     linux: &'static str,
     expected: &'static [&'static str],
 ) -> Scenario {
+    let kernel = Some(kernel);
     Scenario { name, kernel, vmm, linux, expected, recording: None, counted: false, limit: 300 }
+}
+
+const fn unikernel(name: &'static str, vmm: &'static str, linux: &'static str) -> Scenario {
+    let expected = &["unikernel: passed"];
+    Scenario { kernel: None, ..boot(name, Sid, vmm, linux, expected) }
 }
 
 use Flavour::{Bookworm, Sid};
@@ -129,6 +142,8 @@ pub const ALL: &[Scenario] = &[
         limit: 1200,
         ..boot("events", Sid, "--vcpu-vector", "job=rounds,100000", &[FIFO, "rounds: 100000 without a loss"])
     },
+    unikernel("unikernel", "--pvh --memory 64", "no-polls"),
+    unikernel("unikernel-ports", "--pvh --memory 64 --ports --vcpu-vector", "no-instruction vcpu-vector"),
     // Level 4.17: that is the release of the recording that the engine has a level for.
     Scenario {
         recording: Some("xen4.17.7_linux6.1.192_domu.hyper-fixed"),

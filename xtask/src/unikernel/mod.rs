@@ -107,8 +107,11 @@ fn folder() -> PathBuf {
     paths::workspace().join("tests/unikernel")
 }
 
-/// The guest is no member of the workspace, so it is looked at here.
-fn build() -> Result<PathBuf> {
+/// Builds the guest. It is no member of the workspace, so it is looked at here.
+///
+/// # Errors
+/// It cannot be built, or breaks a rule.
+pub fn build() -> Result<PathBuf> {
     if cargo::has("fmt") {
         cargo::run(on(&folder()).args(["fmt", "--check"]), "format")?;
     }
