@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, fuzz, kernel, link, models, test, unikernel, xen_tests};
+use crate::{cargo, fuzz, guest, kernel, link, models, test, unikernel, xen_tests};
 
 /// A check before the tests.
 struct Step {
@@ -15,7 +15,7 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "format", needs: Some("fmt"), run: format },
     Step { name: "lints", needs: Some("clippy"), run: lints },
     Step { name: "documentation", needs: None, run: documentation },
@@ -27,6 +27,7 @@ const STEPS: [Step; 11] = [
     Step { name: "fuzz: snapshots", needs: None, run: || fuzz::in_ci("snapshots") },
     Step { name: "real Xen", needs: None, run: xen_tests::in_ci },
     Step { name: "unikernel", needs: None, run: unikernel::in_ci },
+    Step { name: "guest", needs: None, run: guest::in_ci },
 ];
 
 /// Runs all steps, then the tests, whose closing lines come last; a failed step does not keep the others from running.
