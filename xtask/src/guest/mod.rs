@@ -163,7 +163,9 @@ fn tell(verdicts: &[Verdict]) {
     for verdict in verdicts {
         println!("{}", verdict.line());
     }
-    if let [only] = verdicts {
+    if let [only] = verdicts
+        && !only.abi.is_empty()
+    {
         println!("\nLinux said: {}", only.abi);
     }
 }
