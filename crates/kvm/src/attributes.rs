@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What KVM may be told about a Xen guest: attributes of the machine and of its vCPUs.
 
+use std::os::fd::RawFd;
+
 use evtchn_abi::ChannelStatus;
 use kvm_bindings::{
     KVM_XEN_ATTR_TYPE_EVTCHN, KVM_XEN_ATTR_TYPE_LONG_MODE, KVM_XEN_ATTR_TYPE_RUNSTATE_UPDATE_FLAG,
@@ -40,6 +42,23 @@ pub enum VmAttribute {
         port: u32,
         /// KVM's number of the vCPU.
         vcpu: u32,
+    },
+    /// An `EVTCHNOP_send` of this port raises another port of the same guest and tells the vCPU, without an exit. Two-level only.
+    Loop {
+        /// The port that sends.
+        port: u32,
+        /// The port that is raised.
+        to: u32,
+        /// KVM's number of the vCPU.
+        vcpu: u32,
+    },
+    /// An `EVTCHNOP_send` of this port signals an eventfd, without an exit: as an irqfd of another machine, of an entry by
+    /// [`routing_entry`](crate::routing_entry), it raises a port there. Two-level only, on both sides.
+    Signal {
+        /// The port.
+        port: u32,
+        /// The eventfd. KVM keeps what is behind it.
+        eventfd: RawFd,
     },
     /// Takes back what was said of sends of this port.
     NoSend {
@@ -89,6 +108,20 @@ impl VmAttribute {
                 value.evtchn.deliver.port.port = port;
                 value.evtchn.deliver.port.vcpu = vcpu;
                 value.evtchn.deliver.port.priority = PRIORITY_2LEVEL;
+                KVM_XEN_ATTR_TYPE_EVTCHN
+            }
+            Self::Loop { port, to, vcpu } => {
+                value.evtchn.send_port = port;
+                value.evtchn.type_ = ChannelStatus::INTERDOMAIN.0;
+                value.evtchn.deliver.port.port = to;
+                value.evtchn.deliver.port.vcpu = vcpu;
+                value.evtchn.deliver.port.priority = PRIORITY_2LEVEL;
+                KVM_XEN_ATTR_TYPE_EVTCHN
+            }
+            Self::Signal { port, eventfd } => {
+                value.evtchn.send_port = port;
+                value.evtchn.type_ = ChannelStatus::INTERDOMAIN.0;
+                value.evtchn.deliver.eventfd.fd = eventfd;
                 KVM_XEN_ATTR_TYPE_EVTCHN
             }
             Self::NoSend { port } => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! KVM's side of one domain: what the engine's hooks do there.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use evtchn_abi::{CallbackVia, DomId, Gfn, VcpuId};
@@ -83,6 +84,11 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
     /// The domain's id.
     pub fn id(&self) -> DomId {
         self.id
+    }
+
+    /// How much KVM does for it.
+    pub fn interface(&self) -> Interface {
+        self.interface
     }
 
     /// Its memory.
@@ -234,12 +240,21 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
         self.vm.get_clock().map(|clock| clock.clock).map_err(Error::ioctl("KVM_GET_CLOCK"))
     }
 
-    /// [`Hooks::offload`]: may KVM carry this route out? Only if it was [allowed](Interface::Xen) to send at all, and only
-    /// IPIs: an interdomain route to another machine needs an entry of that machine's interrupt routing table, which is
-    /// the VMM's as a whole.
+    /// [`Hooks::offload`], for the sender's domain: may KVM carry out this route within it? Only if it was
+    /// [allowed](Interface::Xen) to send at all.
     #[must_use]
     pub fn offload(&self, route: &OffloadRoute) -> bool {
-        let plan = offload::plan(self.id, self.interface, route);
+        let plan = offload::within(self.id, self.interface, route);
+        plan.is_some_and(|attribute| attribute.set(&self.vm).is_ok())
+    }
+
+    /// The same for a route to another domain. `eventfd` is an irqfd of that machine by then, for an interrupt whose entry of the
+    /// routing table is [`routing_entry`](crate::routing_entry)'s.
+    ///
+    /// [`unload`](Self::unload) takes it back; the irqfd is taken off after that, by which KVM waits for what has been signalled.
+    #[must_use]
+    pub fn offload_to(&self, route: &OffloadRoute, eventfd: &impl AsRawFd) -> bool {
+        let plan = offload::away(self.id, self.interface, route, eventfd.as_raw_fd());
         plan.is_some_and(|attribute| attribute.set(&self.vm).is_ok())
     }
 

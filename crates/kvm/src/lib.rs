@@ -14,6 +14,7 @@
 //! | hypercalls that left the guest, and their arguments in its memory | [`Hypercall`], [`Paging`], [`Tables`] |
 //! | deadlines | [`Timers`] |
 //! | what KVM may be told | [`VmAttribute`], [`VcpuAttribute`], [`send_two_level`] |
+//! | sends that KVM carries out in the kernel | [`KvmDomain::offload`], [`KvmDomain::offload_to`], [`routing_entry`] |
 //! | machines whose KVM has no Xen support, for guests with a hypercall page | [`port_page`], [`Hypercall::of_port`] |
 //!
 //! # How it goes together
@@ -121,6 +122,7 @@ pub use domain::{Interface, KvmDomain, NewVcpu};
 pub use error::Error;
 pub use hypercall::Hypercall;
 pub use kick::install_kick_handler;
+pub use offload::routing_entry;
 pub use page::{ENTRIES as HYPERCALL_PAGE_ENTRIES, port_page};
 pub use paging::{Paging, Tables};
 pub use timers::Timers;

@@ -24,6 +24,7 @@ use crate::options::Options;
 use crate::poll::Pollers;
 use crate::ports;
 use crate::report::Counters;
+use crate::routes::Routes;
 use crate::vcpu;
 
 /// Where KVM may put three pages that it needs on Intel's processors; nothing of the guest's is there.
@@ -35,8 +36,7 @@ pub struct Guest {
     pub devices: Mutex<Devices>,
     pub gate: Gate,
     pub pollers: Pollers,
-    /// Do its hypercalls come by a port?
-    pub by_port: bool,
+    pub routes: Mutex<Routes>,
     /// Where shared_info is.
     pub shared_info: Mutex<Option<Gfn>>,
     /// The frames that the engine has, or has had, shared with it.
@@ -73,10 +73,10 @@ impl Guest {
         let prefix = if options.guests > 1 { format!("{}| ", id.0) } else { String::new() };
         let guest = Self {
             domain,
-            devices: Mutex::new(Devices::new(vm, board.clone(), Console::new(prefix.clone()))),
+            devices: Mutex::new(Devices::new(vm.clone(), board.clone(), Console::new(prefix.clone()))),
             gate: Gate::new(fds.len()),
             pollers: Pollers::default(),
-            by_port: options.ports,
+            routes: Mutex::new(Routes::new(vm)),
             shared_info: Mutex::default(),
             pinned: Mutex::default(),
             output: Mutex::new(output(options, id, prefix)?),
@@ -95,6 +95,11 @@ impl Guest {
             fifo: !options.no_fifo,
             ..DomainConfig::guest(options.vcpus.into())
         }
+    }
+
+    /// Do its hypercalls come by a port?
+    pub fn calls_by_port(&self) -> bool {
+        self.domain.interface() == Interface::Ports
     }
 
     /// The doors to all vCPUs.

@@ -204,7 +204,7 @@ fn add_to_physmap(vcpu: &Vcpu<'_>, at: u64, memory: &mut impl GuestMemory) -> Do
     }
     guest.domain.memory().write_slice(&contents, address(gfn)).map_err(|_| Errno::EINVAL)?;
     guest.domain.set_shared_info(vcpu.engine, Some(gfn)).map_err(|_| Errno::EINVAL)?;
-    if guest.by_port {
+    if guest.calls_by_port() {
         ports::write_time(guest, &vcpu.fd, gfn).map_err(|_| Errno::EINVAL)?;
     }
     *place = Some(gfn);

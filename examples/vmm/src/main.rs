@@ -24,6 +24,7 @@ mod options;
 mod poll;
 mod ports;
 mod report;
+mod routes;
 mod vcpu;
 mod vmm;
 

@@ -110,7 +110,7 @@ impl Vcpu<'_> {
     fn once(&mut self, caller: &mut Caller<'_, Vmm>) -> Result<Option<End>> {
         let door = self.guest.domain.vcpu(self.number)?;
         match door.run(&mut self.fd)? {
-            VcpuExit::IoOut(port, _) if self.guest.by_port && port == u16::from(ports::PORT) => {
+            VcpuExit::IoOut(port, _) if self.guest.calls_by_port() && port == u16::from(ports::PORT) => {
                 return self.port_hypercall(caller);
             }
             VcpuExit::X86Wrmsr(exit) => {

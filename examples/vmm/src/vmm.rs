@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 use evtchn_abi::{DomId, Gfn, VcpuId};
 use evtchn_engine::{Engine, Hooks, MachineState, Observed, OffloadRoute, Upcall};
-use evtchn_kvm::{Error, Timers};
+use evtchn_kvm::{Error, Interface, Timers};
 use evtchn_vm_memory::GuestPage;
 use parking_lot::Mutex;
 
@@ -83,15 +83,25 @@ impl Hooks for Vmm {
     }
 
     fn offload(&self, route: &OffloadRoute) -> bool {
-        let Some(guest) = self.guest(route.sender).filter(|guest| guest.domain.offload(route)) else {
+        let (Some(sender), Some(receiver)) = (self.guest(route.sender), self.guest(route.receiver)) else {
             return false;
         };
-        guest.counters.count_offloaded();
-        true
+        let taken = sender.domain.offload(route) || offload_between(sender, receiver, route);
+        if taken {
+            sender.counters.count_offloaded();
+        }
+        taken
     }
 
     fn unload(&self, route: &OffloadRoute) {
-        self.check(self.guest(route.sender).map_or(Ok(()), |guest| guest.domain.unload(route)));
+        let (Some(sender), Some(receiver)) = (self.guest(route.sender), self.guest(route.receiver)) else {
+            return;
+        };
+        self.check(sender.domain.unload(route));
+        // In this order: what has been sent by now is raised.
+        if let Err(error) = receiver.routes.lock().forget(route.receiver_port) {
+            eprintln!("evtchn-vmm: a route to guest {}: {error:#}", route.receiver.0);
+        }
     }
 
     fn observe(&self, event: Observed) {
@@ -105,6 +115,20 @@ impl Hooks for Vmm {
             self.check(guest.domain.observe(&event));
         }
     }
+}
+
+/// Has KVM carry a route from one guest to another, if it may.
+fn offload_between(sender: &Guest, receiver: &Guest, route: &OffloadRoute) -> bool {
+    if sender.domain.interface() != (Interface::Xen { sends: true }) {
+        return false;
+    }
+    let mut routes = receiver.routes.lock();
+    let taken = routes.listen(route).is_ok_and(|eventfd| sender.domain.offload_to(route, eventfd));
+    if !taken {
+        // Nobody signals it. What cannot be taken off is in nobody's way.
+        let _ = routes.forget(route.receiver_port);
+    }
+    taken
 }
 
 /// Ends a guest without asking it: its vCPUs go home, its domain is destroyed, its peers find their ports unbound.

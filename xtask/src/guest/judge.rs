@@ -45,6 +45,9 @@ pub fn judge(scenario: &Scenario, folder: &Path, tries: u32) -> Verdict {
     failures.extend(missing.map(|line| format!("`{line}` is missing")));
     failures.extend(scenario.recording.and_then(|known| compare(known, folder, scenario.name)));
     let report = text("json").ok().and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+    if scenario.vmm.contains("--offload") {
+        failures.extend(sends_of(&report).map(|sends| format!("{sends} sends came to the engine")));
+    }
     let lines = |wanted: &[&str]| -> Vec<String> {
         let fits = |line: &&str| wanted.iter().any(|what| line.contains(what));
         console.lines().filter(fits).map(|line| line.trim().to_owned()).collect()
@@ -59,6 +62,14 @@ pub fn judge(scenario: &Scenario, folder: &Path, tries: u32) -> Verdict {
 /// domain has no compat hypercall (ENOSYS), its PIRQs are emulated (EINVAL where the other may not, EPERM), and it has other
 /// ports in use, so that it can bind two more until it has none left.
 const OTHER_DOMAIN: [&str; 3] = ["h.compat", "h.pirq", "d.ring.growth"];
+
+/// The guests' sends that KVM did not carry out; nothing if there were none.
+fn sends_of(report: &Value) -> Option<u64> {
+    let sends = |guest: &Value| guest.get("sends").and_then(Value::as_u64).unwrap_or(u64::MAX);
+    let guests = report.as_array().map_or([].as_slice(), Vec::as_slice);
+    let most = guests.iter().map(sends).max().unwrap_or(u64::MAX);
+    (most != 0).then_some(most)
+}
 
 /// Compares what the recorder printed in the guest with what it printed on a real Xen.
 fn compare(known: &str, folder: &Path, name: &str) -> Option<String> {

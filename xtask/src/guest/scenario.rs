@@ -82,6 +82,13 @@ pub const ALL: &[Scenario] = &[
     boot("bookworm-pvh-fifo-vector", Bookworm, "--pvh --vcpu-vector", ROUNDS, &[FIFO, DONE]),
     boot("no-fifo", Sid, "--no-fifo", ROUNDS, &[TWO_LEVEL, DONE]),
     boot("offload-2cpu", Sid, "--no-fifo --offload --vcpus 2", ROUNDS, &[TWO_LEVEL, DONE, "processors: 2"]),
+    boot(
+        "pair-offload-2cpu",
+        Sid,
+        "--guests 2 --vcpus 2 --no-fifo --offload",
+        "job=pair,1000,--domain,1 job2=pair,1000,--domain,2",
+        &["1| answer: 1000 questions, 1000 answers", "2| ask: 1000 questions, 1000 answers"],
+    ),
     boot("hvm-fifo-8cpu", Sid, "--vcpus 8 --vcpu-vector", ROUNDS, &[FIFO, DONE, "processors: 8"]),
     boot("costs", Sid, "", "job=costs,3000", &[FIFO, "costs:"]),
     Scenario { counted: true, ..boot("costs-counted", Sid, "", "job=costs,3000", &[FIFO, "costs:"]) },
