@@ -129,6 +129,20 @@ pub const ALL: &[Scenario] = &[
         &["1| answer: 600 questions, 600 answers", "2| ask: 600 questions, 600 answers"],
     ),
     boot(
+        "killed-peer-offload",
+        Sid,
+        "--guests 2 --no-fifo --offload",
+        "job=pair,200,--kill,--domain,1 job2=pair,200,--kill,--domain,2",
+        &["1| answer: the peer is gone", "is unbound, for domain 2"],
+    ),
+    boot(
+        "snapshots-offload",
+        Sid,
+        "--guests 2 --no-fifo --offload",
+        "job=pair,600,--domain,1 job2=pair,600,--snapshots,10,--domain,2",
+        &["1| answer: 600 questions, 600 answers", "2| ask: 600 questions, 600 answers"],
+    ),
+    boot(
         "hostile",
         Sid,
         "--guests 2 --vcpu-vector",
