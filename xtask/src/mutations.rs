@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// The cases that were asked for; those that need the same build follow each other.
 fn select(mut cases: Vec<Case>, args: &Args) -> Result<Vec<Case>> {
     for id in &args.ids {
-        ensure!(cases.iter().any(|case| case.id.eq_ignore_ascii_case(id)), "no defect {id}");
+        ensure!(cases.iter().any(|case| case.id.eq_ignore_ascii_case(id)), "no defect {id}: see --list");
     }
     let named =
         |case: &Case| args.ids.is_empty() || args.ids.iter().any(|id| case.id.eq_ignore_ascii_case(id));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use evtchn_replay::workspace::stored;
 use evtchn_replay::{Excuses, Recording, Table, compare_device};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 
@@ -89,6 +89,19 @@ fn compare(known: &str, folder: &Path, name: &str) -> Option<String> {
 impl Verdict {
     pub fn passed(&self) -> bool {
         self.failures.is_empty()
+    }
+
+    /// The result and the reports.
+    pub fn json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "passed": self.passed(),
+            "failures": self.failures,
+            "tries": self.tries,
+            "abi": self.abi,
+            "said": self.said,
+            "guests": self.report,
+        })
     }
 
     /// A number of the first guest's report.

@@ -42,6 +42,9 @@ pub struct Args {
     /// List the scenarios
     #[arg(long)]
     list: bool,
+    /// Print the results, or the list, as JSON
+    #[arg(long)]
+    json: bool,
     /// Where consoles, reports and recordings go [default: target/guest]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -53,16 +56,20 @@ pub struct Args {
 /// No such scenario; something cannot be built or fetched.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.list {
-        for scenario in ALL {
-            let Scenario { name, vmm, linux, .. } = scenario;
-            println!("{name:<25} {:<10} {vmm} {linux}", scenario.whose());
-        }
+        list(args.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let wanted = chosen(args)?;
     let out = args.out.clone().unwrap_or_else(|| paths::workspace().join("target/guest"));
     let verdicts = attempt_all(&wanted, &out)?;
-    tell(&verdicts);
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&verdicts.iter().map(Verdict::json).collect::<Vec<_>>())?
+        );
+    } else {
+        tell(&verdicts, &out);
+    }
     let passed = verdicts.iter().all(Verdict::passed);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -77,15 +84,16 @@ pub fn in_ci() -> Result<()> {
         return Ok(());
     }
     let names = IN_CI.map(str::to_owned).to_vec();
-    let wanted = chosen(&Args { names, all: false, list: false, out: None })?;
-    match attempt_all(&wanted, &paths::workspace().join("target/guest")) {
+    let wanted = chosen(&Args { names, all: false, list: false, json: false, out: None })?;
+    let out = paths::workspace().join("target/guest");
+    match attempt_all(&wanted, &out) {
         Err(error) if error.is::<Unavailable>() => {
             println!("guest: skipped: {error:#}");
             Ok(())
         }
         Err(error) => Err(error),
         Ok(verdicts) => {
-            tell(&verdicts);
+            tell(&verdicts, &out);
             ensure!(verdicts.iter().all(Verdict::passed), "a scenario failed");
             Ok(())
         }
@@ -157,15 +165,37 @@ fn stripped(program: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(to)
 }
 
+/// Prints what there is.
+fn list(json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(&ALL.iter().map(Scenario::json).collect::<Vec<_>>())?);
+        return Ok(());
+    }
+    println!("{:<25} {:<10} options of the VMM, and what the guests are told", "scenario", "kernel");
+    for scenario in ALL {
+        let Scenario { name, vmm, linux, .. } = scenario;
+        println!("{name:<25} {:<10} {vmm} {linux}", scenario.whose());
+    }
+    Ok(())
+}
+
 /// Prints the table.
-fn tell(verdicts: &[Verdict]) {
+fn tell(verdicts: &[Verdict], out: &Path) {
     println!("\n{}", heading());
     for verdict in verdicts {
         println!("{}", verdict.line());
     }
+    println!(
+        "\nFIFO ms, user ms: from the start to the FIFO ABI, and to user space. regs ns, engine: what KVM_GET_SREGS and the engine take of a send."
+    );
     if let [only] = verdicts
-        && !only.abi.is_empty()
+        && only.passed()
     {
-        println!("\nLinux said: {}", only.abi);
+        println!(
+            "The guest booted, said `{}`, and did what it was to do: {}.",
+            only.abi,
+            only.said.join("; ")
+        );
     }
+    println!("Consoles and reports: {}", out.join("results").display());
 }

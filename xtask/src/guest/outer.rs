@@ -113,7 +113,7 @@ fn script(scenario: &Scenario, vmm: &str, folder: &str, usual: &str) -> String {
          >$OUT/{name}.console 2>$OUT/{name}.stderr\n\
          echo $? >$OUT/{name}.status\n\
          echo \"{name}: status $(cat $OUT/{name}.status)\"\n\
-         grep -h -E '^([0-9][|] )?(xen:events|processors|rounds|costs|answer|ask|hostile|guest-probe):' $OUT/{name}.console\n\
+         grep -h -E '^([0-9][|] )?(xen:events|processors|rounds|costs|answer|ask|hostile|guest-probe):' $OUT/{name}.console | tr -d '\\r'\n\
          [ $(cat $OUT/{name}.status) = 0 ] || tail -n 5 $OUT/{name}.console $OUT/{name}.stderr\n"
     )
 }

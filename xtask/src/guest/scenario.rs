@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What guests are started for.
 
+use serde_json::{Value, json};
+
 use crate::machine::Flavour;
 
 /// A start of the VMM.
@@ -24,6 +26,20 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// For the list.
+    pub fn json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "kernel": self.whose(),
+            "vmm": self.vmm,
+            "command_line": self.linux,
+            "expected": self.expected,
+            "recording": self.recording,
+            "counted": self.counted,
+            "limit_s": self.limit,
+        })
+    }
+
     /// Whose kernel it has, in small letters.
     pub fn whose(&self) -> String {
         self.kernel.map_or("unikernel".to_owned(), |flavour| format!("{flavour:?}").to_lowercase())

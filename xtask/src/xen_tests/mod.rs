@@ -27,7 +27,7 @@ pub struct Args {
     /// Which Debian the machines are made from; more than once for several
     #[arg(long, value_enum, default_value = "bookworm")]
     flavour: Vec<Flavour>,
-    /// Only with the two-level ABI between Linux and Xen, which is the one of `evtchn run`
+    /// Only with the two-level ABI between Linux and Xen
     #[arg(long)]
     quick: bool,
 }
@@ -35,7 +35,7 @@ pub struct Args {
 /// The ABI between Linux and Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Abi {
-    /// What is stored was recorded with it, and `evtchn run` has it.
+    /// What Linux has with `xen.fifo_events=0`.
     TwoLevel,
     /// What Linux takes if it may choose.
     Fifo,
