@@ -174,7 +174,9 @@ fn list(json: bool) -> Result<()> {
     println!("{:<25} {:<10} options of the VMM, and what the guests are told", "scenario", "kernel");
     for scenario in ALL {
         let Scenario { name, vmm, linux, .. } = scenario;
-        println!("{name:<25} {:<10} {vmm} {linux}", scenario.whose());
+        let words =
+            [*vmm, *linux].into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ");
+        println!("{name:<25} {:<10} {words}", scenario.whose());
     }
     Ok(())
 }
@@ -191,11 +193,8 @@ fn tell(verdicts: &[Verdict], out: &Path) {
     if let [only] = verdicts
         && only.passed()
     {
-        println!(
-            "The guest booted, said `{}`, and did what it was to do: {}.",
-            only.abi,
-            only.said.join("; ")
-        );
+        let abi = if only.abi.is_empty() { String::new() } else { format!(", said `{}`,", only.abi) };
+        println!("The guest booted{abi} and did what it was to do: {}.", only.said.join("; "));
     }
     println!("Consoles and reports: {}", out.join("results").display());
 }

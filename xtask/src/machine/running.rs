@@ -64,6 +64,7 @@ impl<'a> Running<'a> {
     /// [`Hung`].
     pub fn follow(mut self) -> Result<i32> {
         let start = Instant::now();
+        let mut shown = None;
         let mut pulse = Pulse { path: self.folder.join(PULSE), beats: 0, last: start };
         loop {
             let gone = self.child.try_wait()?.is_some();
@@ -84,7 +85,10 @@ impl<'a> Running<'a> {
             }
             let silent = self.streams.iter().all(|stream| stream.position == 0);
             if silent && !self.streams.is_empty() {
-                progress::line(&format!("machine: {} s", start.elapsed().as_secs()));
+                let seconds = start.elapsed().as_secs();
+                if shown.replace(seconds) != Some(seconds) {
+                    progress::line(&format!("the machine starts: {seconds} s"));
+                }
             }
             thread::sleep(INTERVAL);
         }
