@@ -54,7 +54,6 @@
 //!
 //! /// A vCPU's thread.
 //! fn run(vmm: &Vmm, caller: &mut Caller<'_, Vmm>, door: &VcpuDoor, fd: &mut VcpuFd) -> Result<(), evtchn_kvm::Error> {
-//!     door.adopt();
 //!     loop {
 //!         door.run(fd)?; // and what else a VMM does with an exit
 //!         let Some(call) = Hypercall::taken(fd.get_kvm_run()) else { continue };

@@ -34,11 +34,6 @@ impl VcpuDoor {
         Ok(Self { kick, queue: Mutex::default(), exits, interrupts })
     }
 
-    /// The calling thread is the one that runs the vCPU, from now on.
-    pub fn adopt(&self) {
-        self.kick.adopt();
-    }
-
     /// Has an attribute set by the vCPU's thread, before it enters the guest again. What was posted first is set first.
     ///
     /// A vCPU has few attributes, and one that is posted again takes the place of the one that waits: the queue does not
@@ -71,13 +66,10 @@ impl VcpuDoor {
     /// # Errors
     /// [`Error::Ioctl`].
     pub fn run<'a>(&self, vcpu: &'a mut VcpuFd) -> Result<VcpuExit<'a>, Error> {
-        self.kick.begin();
         for attribute in std::mem::take(&mut *self.queue.lock()) {
             attribute.set(vcpu)?;
         }
-        self.kick.set_running(true);
-        let result = vcpu.run();
-        self.kick.set_running(false);
+        let result = self.kick.run(|| vcpu.run());
         self.exits.fetch_add(1, Relaxed);
         match result {
             // EAGAIN: a vCPU that waited for its start has been started.

@@ -93,7 +93,6 @@ pub struct Vcpu<'a> {
 impl Vcpu<'_> {
     /// Runs it until the guest ends.
     pub fn run(&mut self) -> Result<End> {
-        self.guest.domain.vcpu(self.number)?.adopt();
         while self.guest.gate.pass() {
             // A domain that was destroyed and restored is another one: its vCPUs are callers anew.
             let mut caller = self.engine.caller(self.guest.domain.id(), self.number)?;
