@@ -12,6 +12,7 @@ use kvm_bindings::kvm_msi;
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vmm_sys_util::errno;
 
 use crate::attributes::{VcpuAttribute, VmAttribute};
 use crate::error::Error;
@@ -127,11 +128,14 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
     ///
     /// * The domain's vector: KVM injects it by itself while `evtchn_upcall_pending` is set in the vcpu_info that it knows; the
     ///   vCPU is made to enter the guest anew.
-    /// * The vCPU's own vector: an MSI to its local APIC. While the guest has not switched that on, it is lost.
+    /// * The vCPU's own vector: an MSI to its local APIC. While the guest has not switched that on, or has given it another id,
+    ///   it is lost.
     ///
     /// # Errors
-    /// [`Error::Line`] for an interrupt line, which the VMM asserts while
-    /// [`Engine::pending_upcall`] says so; [`Error::NoVector`]; [`Error::NoVcpu`]; [`Error::Ioctl`].
+    /// What a guest has chosen that there is not: [`Error::Line`] for an interrupt line, which the VMM asserts while
+    /// [`Engine::pending_upcall`] says so, if it has lines; [`Error::NoVector`]. They are no reason to end anything.
+    ///
+    /// [`Error::NoVcpu`], [`Error::Ioctl`].
     pub fn deliver(&self, vcpu: VcpuId, upcall: Upcall) -> Result<(), Error> {
         let (door, apic_id) = self.entry(vcpu)?;
         match upcall {
@@ -140,10 +144,7 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
                 Ok(())
             }
             Upcall::Vector(vector) => Err(Error::NoVector(vector)),
-            Upcall::VcpuVector(vector) => {
-                let message = message(*apic_id, vector);
-                self.vm.signal_msi(message).map(drop).map_err(Error::ioctl("KVM_SIGNAL_MSI"))
-            }
+            Upcall::VcpuVector(vector) => signalled(self.vm.signal_msi(message(*apic_id, vector))),
             line => Err(Error::Line(line)),
         }
     }
@@ -282,9 +283,27 @@ fn message(apic_id: u32, vector: u8) -> kvm_msi {
     }
 }
 
+/// What has become of an interrupt. That no APIC has this id, which KVM calls EPERM, is the guest's own affair: it may have
+/// changed its ids.
+fn signalled(result: errno::Result<i32>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.errno() != libc::EPERM => Err(Error::ioctl("KVM_SIGNAL_MSI")(error)),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interrupt_that_no_apic_takes_is_no_error_of_the_vmms() {
+        assert_eq!(signalled(Ok(1)), Ok(()));
+        assert_eq!(signalled(Ok(0)), Ok(()), "the APIC is switched off");
+        assert_eq!(signalled(Err(errno::Error::new(libc::EPERM))), Ok(()), "no APIC has this id");
+        let error = errno::Error::new(libc::EINVAL);
+        assert_eq!(signalled(Err(error)), Err(Error::Ioctl { name: "KVM_SIGNAL_MSI", error }));
+    }
 
     #[test]
     fn a_message_names_the_apic_and_the_vector() {

@@ -24,7 +24,7 @@
 //!
 //! use evtchn_abi::{DomId, Gfn, VcpuId};
 //! use evtchn_engine::{Caller, Hooks, Observed, Outcome, Upcall};
-//! use evtchn_kvm::{Hypercall, KvmDomain, Paging, Tables, Timers, VcpuDoor};
+//! use evtchn_kvm::{Error, Hypercall, KvmDomain, Paging, Tables, Timers, VcpuDoor};
 //! use evtchn_vm_memory::{Arguments, GuestPage};
 //! use kvm_ioctls::VcpuFd;
 //!
@@ -36,10 +36,16 @@
 //! impl Hooks for Vmm {
 //!     type Page = GuestPage;
 //!     fn deliver(&self, _: DomId, vcpu: VcpuId, upcall: Upcall) {
-//!         self.guest.deliver(vcpu, upcall).expect("Linux asks for a vector");
+//!         match self.guest.deliver(vcpu, upcall) {
+//!             // A guest may choose a way that there is not. Then it gets no upcalls; it does not end the VMM.
+//!             Ok(()) | Err(Error::Line(_) | Error::NoVector(_)) => {}
+//!             Err(error) => eprintln!("deliver: {error}"),
+//!         }
 //!     }
 //!     fn wake_poller(&self, _: DomId, vcpu: VcpuId) {
-//!         self.guest.vcpu(vcpu).expect("it polled").call_back();
+//!         if let Ok(vcpu) = self.guest.vcpu(vcpu) {
+//!             vcpu.call_back();
+//!         }
 //!     }
 //!     fn pin(&self, _: DomId, gfn: Gfn) -> Option<GuestPage> {
 //!         self.guest.pin(gfn)
@@ -48,12 +54,14 @@
 //!         self.timers.set(domain, vcpu, deadline);
 //!     }
 //!     fn observe(&self, event: Observed) {
-//!         self.guest.observe(&event).expect("KVM knows these attributes");
+//!         if let Err(error) = self.guest.observe(&event) {
+//!             eprintln!("observe: {error}");
+//!         }
 //!     }
 //! }
 //!
 //! /// A vCPU's thread.
-//! fn run(vmm: &Vmm, caller: &mut Caller<'_, Vmm>, door: &VcpuDoor, fd: &mut VcpuFd) -> Result<(), evtchn_kvm::Error> {
+//! fn run(vmm: &Vmm, caller: &mut Caller<'_, Vmm>, door: &VcpuDoor, fd: &mut VcpuFd) -> Result<(), Error> {
 //!     loop {
 //!         door.run(fd)?; // and what else a VMM does with an exit
 //!         let Some(call) = Hypercall::taken(fd.get_kvm_run()) else { continue };
@@ -94,6 +102,8 @@
 //!   poll returns at once; Linux's spinlocks bear that.
 //! * An upcall by a vCPU's own vector is lost while its local APIC is off. Xen sends it again when the guest switches that on; the
 //!   APIC in the kernel does not tell.
+//! * KVM knows one vector for all vCPUs. A guest that has chosen a global vector and then vectors of vCPUs, too, gets both for each
+//!   upcall; from Xen only the latter. Linux gives the global one up.
 //! * The vcpu_info of a vCPU lies in the guest's own memory, and so does shared_info: there are no pages of Xen's to move.
 #![cfg(target_arch = "x86_64")]
 

@@ -59,8 +59,9 @@ impl Hooks for Vmm {
             guest.pollers.wake();
         }
         match guest.map(|guest| guest.domain.deliver(vcpu, upcall)) {
-            // Linux says GSI 1 to mean that it has seen the vCPUs' own vectors; others choose a line that nobody has.
-            Some(Err(Error::Line(_))) | None => {}
+            // Linux says GSI 1 to mean that it has seen the vCPUs' own vectors; others choose a line that nobody has, or a
+            // vector that there is no way to inject.
+            Some(Err(Error::Line(_) | Error::NoVector(_))) | None => {}
             Some(result) => self.check(result),
         }
     }
