@@ -22,8 +22,24 @@ pub struct Timers {
 
 #[derive(Debug, Default)]
 struct State {
-    deadlines: BTreeMap<(u16, u32), u64>,
+    deadlines: BTreeMap<Key, u64>,
     stopped: bool,
+}
+
+/// A domain and its vCPU.
+type Key = (u16, u32);
+
+impl State {
+    /// How many nanoseconds are left until each deadline, and which it is. Each domain's clock is looked at once.
+    fn left(&self, now: impl Fn(DomId) -> u64) -> Vec<(i128, Key, u64)> {
+        let mut clock: Option<(u16, u64)> = None;
+        let left = |(&key, &deadline): (&Key, &u64)| {
+            let known = clock.filter(|(domain, _)| *domain == key.0);
+            let (_, now) = *clock.insert(known.unwrap_or_else(|| (key.0, now(DomId(key.0)))));
+            (i128::from(deadline) - i128::from(now), key, deadline)
+        };
+        self.deadlines.iter().map(left).collect()
+    }
 }
 
 impl Timers {
@@ -40,28 +56,35 @@ impl Timers {
 
     /// Waits for deadlines until [`stop`](Self::stop) is called. `now` is the system time of a domain's guest; `passed` is
     /// [`Engine::deadline_passed`](evtchn_engine::Engine::deadline_passed), with that time.
+    ///
+    /// All deadlines that have passed are told of, the most overdue first, before those that were set meanwhile are looked at: a
+    /// guest that sets one in the past again and again holds up no other.
     pub fn run(&self, now: impl Fn(DomId) -> u64, mut passed: impl FnMut(DomId, VcpuId, u64)) {
         let mut state = self.state.lock();
         while !state.stopped {
-            // What is most overdue comes first.
-            let left = |(domain, _): (u16, u32), deadline: u64| {
-                i128::from(deadline) - i128::from(now(DomId(domain)))
-            };
-            let next = state.deadlines.iter().map(|(&key, &deadline)| (left(key, deadline), key)).min();
-            match next {
-                Some((left, key)) if left <= 0 => {
-                    state.deadlines.remove(&key);
-                    // The hook asks for the next deadline meanwhile.
-                    parking_lot::MutexGuard::unlocked(&mut state, || {
-                        let domain = DomId(key.0);
-                        passed(domain, VcpuId(key.1), now(domain));
-                    });
-                }
-                Some((left, _)) => {
-                    let left = Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX));
+            let mut left = state.left(&now);
+            left.sort_unstable();
+            let due = left.partition_point(|(left, ..)| *left <= 0);
+            match left.first() {
+                None => self.changed.wait(&mut state),
+                Some((left, ..)) if due == 0 => {
+                    let left = Duration::from_nanos(u64::try_from(*left).unwrap_or(u64::MAX));
                     self.changed.wait_for(&mut state, left.min(LONGEST));
                 }
-                None => self.changed.wait(&mut state),
+                Some(_) => {
+                    for (_, key, deadline) in &left[..due] {
+                        // It may have been taken back or moved while others were told of.
+                        if state.stopped || state.deadlines.get(key) != Some(deadline) {
+                            continue;
+                        }
+                        state.deadlines.remove(key);
+                        // The hook asks for the next deadline meanwhile.
+                        parking_lot::MutexGuard::unlocked(&mut state, || {
+                            let domain = DomId(key.0);
+                            passed(domain, VcpuId(key.1), now(domain));
+                        });
+                    }
+                }
             }
         }
     }
@@ -76,6 +99,8 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::SeqCst;
     use std::sync::mpsc;
     use std::thread;
     use std::time::Instant;
@@ -132,5 +157,62 @@ mod tests {
             },
         );
         assert_eq!(seen, [1, 0]);
+    }
+
+    #[test]
+    fn a_guest_whose_deadline_is_always_in_the_past_holds_up_no_other() {
+        let timers = Timers::default();
+        let (hostile, other) = (DomId(1), DomId(2));
+        timers.set(hostile, VcpuId(0), Some(0));
+        timers.set(other, VcpuId(0), Some(9));
+        let mut seen = Vec::new();
+        timers.run(
+            |_| 10,
+            |domain, vcpu, _| {
+                seen.push(domain);
+                timers.set(hostile, vcpu, Some(0));
+                if seen.len() == 4 {
+                    timers.stop();
+                }
+            },
+        );
+        assert_eq!(seen, [hostile, other, hostile, hostile]);
+    }
+
+    #[test]
+    fn a_deadline_that_is_taken_back_or_moved_while_others_pass_does_not_pass() {
+        let timers = Timers::default();
+        for vcpu in 0..4 {
+            timers.set(D, VcpuId(vcpu), Some(vcpu.into()));
+        }
+        let mut seen = Vec::new();
+        timers.run(
+            |_| 10,
+            |_, vcpu, _| {
+                seen.push(vcpu.0);
+                timers.set(D, VcpuId(1), None);
+                timers.set(D, VcpuId(2), Some(1000));
+                if vcpu == VcpuId(3) {
+                    timers.stop();
+                }
+            },
+        );
+        assert_eq!(seen, [0, 3]);
+    }
+
+    #[test]
+    fn the_clock_of_a_domain_is_looked_at_once_for_all_its_vcpus() {
+        let timers = Timers::default();
+        for vcpu in 0..100 {
+            timers.set(D, VcpuId(vcpu), Some(u64::MAX));
+            timers.set(DomId(2), VcpuId(vcpu), Some(u64::MAX));
+        }
+        let looks = AtomicU64::new(0);
+        let left = timers.state.lock().left(|domain| {
+            looks.fetch_add(1, SeqCst);
+            domain.0.into()
+        });
+        assert_eq!((looks.into_inner(), left.len()), (2, 200));
+        assert_eq!(left[199], (i128::from(u64::MAX) - 2, (2, 99), u64::MAX));
     }
 }
