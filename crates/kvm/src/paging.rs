@@ -21,6 +21,8 @@ const WRITABLE: u64 = 1 << 1;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
+/// The processor sets two bits of an entry. Who takes them away meanwhile, again and again, is the guest.
+const MARKS: u32 = 4;
 /// The address in an entry of 64 bits.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -164,33 +166,45 @@ impl<B: Bitmap + Send + Sync> Entry<B> {
     fn read(memory: &GuestMemoryMmap<B>, address: u64, size: usize) -> Option<Self> {
         let page = pin(memory, Gfn(address / PAGE_SIZE as u64))?;
         let offset = usize::try_from(address % PAGE_SIZE as u64).ok()?;
-        let value = match size {
-            8 => page.u64(offset)?.load(SeqCst),
-            _ => page.u32(offset)?.load(SeqCst).into(),
-        };
-        Some(Self { page, offset, size, value })
+        let entry = Self { page, offset, size, value: 0 };
+        Some(Self { value: entry.load()?, ..entry })
     }
 
-    /// Sets bits, unless the guest has changed the entry meanwhile: then they belong to what is no more.
+    /// Sets bits, unless the guest has changed the entry meanwhile: then they belong to what is no more. The processor may have
+    /// set such bits meanwhile, on behalf of another vCPU.
     fn mark(&self, bits: u64) {
-        let new = self.value | bits;
-        if new == self.value {
+        if self.value & bits == bits {
             return;
         }
-        #[allow(clippy::cast_possible_truncation)] // an entry of 32 bits
-        let marked = match self.size {
-            8 => self
-                .page
-                .u64(self.offset)
-                .map(|word| word.compare_exchange(self.value, new, SeqCst, SeqCst).is_ok()),
-            _ => self
-                .page
-                .u32(self.offset)
-                .map(|word| word.compare_exchange(self.value as u32, new as u32, SeqCst, SeqCst).is_ok()),
-        };
-        if marked == Some(true) {
-            self.page.wrote(self.offset);
+        for _ in 0..MARKS {
+            let Some(found) = self.load() else { return };
+            let is_this = (found ^ self.value) & !(ACCESSED | DIRTY) == 0;
+            if !is_this || found & bits == bits {
+                return;
+            }
+            if self.exchange(found, found | bits) == Some(true) {
+                return self.page.wrote(self.offset);
+            }
         }
+    }
+
+    fn load(&self) -> Option<u64> {
+        Some(match self.size {
+            8 => self.page.u64(self.offset)?.load(SeqCst),
+            _ => self.page.u32(self.offset)?.load(SeqCst).into(),
+        })
+    }
+
+    /// Puts `new` in the place of `old`; false if that was not there any more.
+    fn exchange(&self, old: u64, new: u64) -> Option<bool> {
+        #[allow(clippy::cast_possible_truncation)] // an entry of 32 bits
+        Some(match self.size {
+            8 => self.page.u64(self.offset)?.compare_exchange(old, new, SeqCst, SeqCst).is_ok(),
+            _ => {
+                let word = self.page.u32(self.offset)?;
+                word.compare_exchange(old as u32, new as u32, SeqCst, SeqCst).is_ok()
+            }
+        })
     }
 }
 
@@ -308,6 +322,24 @@ mod tests {
         assert_eq!(dirty_after(Permissions::Read), [1, 2, 3]);
         assert_eq!(dirty_after(Permissions::Read), [0; 0], "accessed already");
         assert_eq!(dirty_after(Permissions::Write), [3]);
+    }
+
+    #[test]
+    fn an_entry_is_marked_though_the_processor_marks_it_meanwhile_but_not_if_it_is_another() {
+        let guest = Guest::long();
+        for size in [8, 4] {
+            let marked = |meanwhile: u64| {
+                guest.entry(0x4000, 0x5000 | RW);
+                let entry = Entry::read(&guest.memory, 0x4000, size).unwrap();
+                guest.entry(0x4000, meanwhile);
+                entry.mark(ACCESSED | DIRTY);
+                guest.get(0x4000)
+            };
+            assert_eq!(marked(0x5000 | RW | ACCESSED), 0x5000 | RW | ACCESSED | DIRTY);
+            for other in [0x6000 | RW, 0x5000 | PRESENT, 0x5000 | WRITABLE, 0] {
+                assert_eq!(marked(other), other);
+            }
+        }
     }
 
     #[test]

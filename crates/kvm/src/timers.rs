@@ -141,6 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_leaps_while_the_thread_sleeps_is_noticed() {
+        let (timers, clock) = (Timers::default(), AtomicU64::new(0));
+        let (passed, told) = mpsc::channel();
+        timers.set(D, VcpuId(1), Some(3_600_000_000_000));
+        thread::scope(|scope| {
+            scope.spawn(|| timers.run(|_| clock.load(SeqCst), |_, vcpu, _| passed.send(vcpu).unwrap()));
+            thread::sleep(Duration::from_millis(50)); // it sleeps, for an hour as it seems
+            clock.store(u64::MAX, SeqCst);
+            let heard = told.recv_timeout(Duration::from_secs(10));
+            timers.stop();
+            assert_eq!(heard, Ok(VcpuId(1)));
+        });
+    }
+
+    #[test]
     fn a_deadline_that_is_set_again_counts_once_and_what_is_most_overdue_passes_first() {
         let timers = Timers::default();
         timers.set(D, VcpuId(0), Some(1));
