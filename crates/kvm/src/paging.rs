@@ -368,6 +368,31 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_beside_an_address_does_not_move_it() {
+        const NO_EXECUTE_AND_KEYS: u64 = 0xfff << 52;
+        const PAT_OF_LARGE: u64 = 1 << 12;
+        let mut guest = Guest::long();
+        guest.paging.cr3 |= 0xfff | 3 << 61; // a PCID; LAM
+        let others = RW | NO_EXECUTE_AND_KEYS | 0b0100_0001_1100; // global, no cache, user
+        let address = four_levels(&guest, [others; 4]);
+        assert_eq!(guest.writes(address), Some(0x0080_0005));
+        guest.entry(0x3000 + 8, 0x0020_0000 | others | LARGE | PAT_OF_LARGE);
+        assert_eq!(guest.writes(1 << 39 | 2 << 30 | 1 << 21 | 5), Some(0x0020_0005));
+        guest.entry(0x1000 + 8, 0x2000 | others | LARGE);
+        assert_eq!(guest.reads(address), Some(0x0080_0005), "no page is as large as 512 GiB");
+
+        let mut guest = Guest::new(Paging { cr3: 0x1018, ..Paging::default() });
+        guest.entry32(0x1000, 0x2003);
+        guest.entry32(0x2000, 0x0080_0f03);
+        assert_eq!(guest.writes(7), Some(0x0080_0007), "without PAE CR3 has two bits for caches");
+        guest.paging.cr4 = CR4_PAE;
+        guest.entry(0x1000, 0x2000 | PRESENT);
+        guest.paging.cr3 = 0x1018;
+        guest.entry(0x2000, 0x0040_0000 | others | LARGE | PAT_OF_LARGE);
+        assert_eq!(guest.writes(7), Some(0x0040_0007));
+    }
+
+    #[test]
     fn large_pages_end_the_walk() {
         let guest = Guest::long();
         guest.entry(0x1000, 0x2000 | RW);
