@@ -202,6 +202,24 @@ impl<H: Hooks> Engine<H> {
         self.fire(told.map_or(Effect::None, |told| Effect::Told(domain.id, told)));
     }
 
+    /// How a hardware-assisted domain learns of events: what [`set_callback`](Engine::set_callback) has led to.
+    ///
+    /// # Errors
+    /// ESRCH if there is no such domain; EINVAL if it is paravirtual.
+    pub fn callback(&self, domain: DomId) -> Result<Callback, OpError> {
+        let domain = self.domain(domain)?;
+        if domain.is_pv() { Err(OpError::NotHvm) } else { Ok(domain.callback.get()) }
+    }
+
+    /// The vector of a vCPU's own, if it was [given](Engine::set_upcall_vector) one.
+    ///
+    /// # Errors
+    /// ESRCH if there is no such domain, ENOENT if there is no such vCPU.
+    pub fn upcall_vector(&self, domain: DomId, vcpu: VcpuId) -> Result<Option<u8>, OpError> {
+        let vector = self.domain(domain)?.vcpu(vcpu)?.upcall_vector.load(SeqCst);
+        Ok((vector != 0).then_some(vector))
+    }
+
     /// The domain's `HVM_PARAM_CALLBACK_IRQ` as it was set.
     ///
     /// # Errors

@@ -8,11 +8,11 @@ use common::full::{V1, assert_wrong, moved};
 use common::memory::{AT, DONE, Memory};
 use common::state::Machine;
 use common::{D0, D1, D2, V0};
-use evtchn_abi::{CallbackPpi, CallbackVia, DomId, Hypercall};
+use evtchn_abi::{CallbackPpi, CallbackVia, DomId, Hypercall, VcpuId};
 use evtchn_abi::{HvmOp, HvmParam, args::HvmParamValue};
 use evtchn_engine::state::{CallbackState, DomainError, KindState, ViaState};
 use evtchn_engine::test_utils::{Call, Recorder};
-use evtchn_engine::{Callback, DomainConfig, DomainKind, DomainState, Engine, Upcall};
+use evtchn_engine::{Callback, DomainConfig, DomainKind, DomainState, Engine, OpError, Upcall};
 
 fn hvm(nr_gsis: u32) -> Machine {
     Machine::new(&[DomainConfig { kind: DomainKind::Hvm, nr_gsis, ..DomainConfig::guest(2) }])
@@ -59,6 +59,24 @@ fn every_kind_of_callback_comes_back_and_delivers() {
         assert_eq!(new.engine.pending_upcall(D0, V0), Ok(upcall), "{callback:?}");
         assert_eq!(get_param(&new.engine), param, "{callback:?}");
     }
+}
+
+#[test]
+fn an_embedder_can_ask_what_it_has_to_tell_a_new_machine() {
+    let machine = hvm(24);
+    assert_eq!(machine.engine.callback(D0), Ok(CallbackVia::None.into()));
+    assert_eq!(machine.engine.upcall_vector(D0, V1), Ok(None));
+    set_param(&machine.engine, 2 << 56 | 0xf3);
+    machine.engine.set_upcall_vector(D0, V1, 0x40).unwrap();
+    let new = moved(&machine).engine;
+    assert_eq!(new.callback(D0), Ok(CallbackVia::Vector(0xf3).into()));
+    assert_eq!([V0, V1].map(|vcpu| new.upcall_vector(D0, vcpu)), [Ok(None), Ok(Some(0x40))]);
+    set_param(&new, 24);
+    assert_eq!(new.callback(D0), Ok(CallbackVia::None.into()), "it has no such line");
+    assert_eq!(new.callback(D1), Err(OpError::NoDomain));
+    assert_eq!(new.upcall_vector(D0, VcpuId(2)), Err(OpError::NoVcpu));
+    let paravirtual = Machine::new(&[DomainConfig::guest(1)]);
+    assert_eq!(paravirtual.engine.callback(D0), Err(OpError::NotHvm));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use evtchn_abi::{CallbackVia, DomId, Gfn, VcpuId};
-use evtchn_engine::{Action, Engine, Hooks, Observed, OffloadRoute, Upcall, VcpuInfoPlace};
+use evtchn_engine::{Action, Callback, Engine, Hooks, Observed, OffloadRoute, Upcall, VcpuInfoPlace};
 use evtchn_sync::PAGE_SIZE;
 use evtchn_vm_memory::{GuestPage, pin};
 use kvm_bindings::kvm_msi;
@@ -176,7 +176,7 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
                 self.vcpu(vcpu)?.post(VcpuAttribute::VcpuInfo(Some(place)));
                 Ok(())
             }
-            Action::SetCallback(param) => self.set_vector(CallbackVia::from_param(param)),
+            Action::SetCallback(param) => self.set_vector(CallbackVia::from_param(param).into()),
             // For the events that KVM raises itself; ours go as MSIs.
             Action::SetUpcallVector { vcpu, vector } => {
                 self.vcpu(vcpu)?.post(VcpuAttribute::UpcallVector(vector));
@@ -186,12 +186,8 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
         }
     }
 
-    fn set_vector(&self, via: CallbackVia) -> Result<(), Error> {
-        let vector = match via {
-            CallbackVia::Vector(vector) if vector >= LOWEST_VECTOR => vector,
-            _ => 0,
-        };
-        VmAttribute::UpcallVector(vector).set(&self.vm)?;
+    fn set_vector(&self, callback: Callback) -> Result<(), Error> {
+        VmAttribute::UpcallVector(injected(callback)).set(&self.vm)?;
         // An upcall may have been delivered before KVM knew how.
         self.vcpus.iter().for_each(|(door, _)| door.interrupt());
         Ok(())
@@ -207,21 +203,22 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
     {
         let page = gfn.map(|gfn| self.pin(gfn).ok_or(Error::NoPage(gfn.0))).transpose()?;
         drop(engine.set_shared_info(self.id, page)?);
-        if self.has_xen() {
-            VmAttribute::SharedInfo(gfn.map(|gfn| gfn.0)).set(&self.vm)?;
-        }
         self.sync(engine, gfn)
     }
 
-    /// Tells KVM of each vCPU's vcpu_info: those in shared_info, which is at `shared_info`, and those that are registered.
-    /// After shared_info has moved, and after the domain's state was restored.
+    /// Tells KVM all that the engine knows of the domain's upcalls: shared_info, which is at `shared_info`, each vCPU's
+    /// vcpu_info, there or where it is registered, and the vectors. After the domain's state was restored, in a new machine too, and
+    /// after [`Engine::drop_vcpu_infos`].
+    ///
+    /// What the engine does not know is the VMM's to restore: runstate areas, the guest's clock.
     ///
     /// # Errors
-    /// [`Error::Engine`] if the engine does not know the domain or has fewer vCPUs for it.
+    /// [`Error::Engine`] if the engine does not know the domain or has fewer vCPUs for it; [`Error::Ioctl`].
     pub fn sync<H: Hooks>(&self, engine: &Engine<H>, shared_info: Option<Gfn>) -> Result<(), Error> {
         if !self.has_xen() {
             return Ok(());
         }
+        VmAttribute::SharedInfo(shared_info.map(|gfn| gfn.0)).set(&self.vm)?;
         for ((door, _), vcpu) in self.vcpus.iter().zip((0..).map(VcpuId)) {
             let place = match engine.vcpu_info(self.id, vcpu)? {
                 VcpuInfoPlace::Nowhere => None,
@@ -229,8 +226,9 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
                 VcpuInfoPlace::Registered { gfn, offset } => Some(address(gfn, offset)),
             };
             door.post(VcpuAttribute::VcpuInfo(place));
+            door.post(VcpuAttribute::UpcallVector(engine.upcall_vector(self.id, vcpu)?.unwrap_or(0)));
         }
-        Ok(())
+        self.set_vector(engine.callback(self.id)?)
     }
 
     /// The guest's system time in nanoseconds: what its deadlines are in, and what KVM writes into its vcpu_infos.
@@ -265,6 +263,14 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
     /// [`Error::Ioctl`]: the kernel does not know the route.
     pub fn unload(&self, route: &OffloadRoute) -> Result<(), Error> {
         VmAttribute::NoSend { port: route.sender_port.0 }.set(&self.vm)
+    }
+}
+
+/// The vector that KVM is to inject; 0 for none.
+fn injected(callback: Callback) -> u8 {
+    match callback {
+        Callback::Via(CallbackVia::Vector(vector)) if vector >= LOWEST_VECTOR => vector,
+        _ => 0,
     }
 }
 
@@ -303,6 +309,17 @@ mod tests {
         assert_eq!(signalled(Err(errno::Error::new(libc::EPERM))), Ok(()), "no APIC has this id");
         let error = errno::Error::new(libc::EINVAL);
         assert_eq!(signalled(Err(error)), Err(Error::Ioctl { name: "KVM_SIGNAL_MSI", error }));
+    }
+
+    #[test]
+    fn kvm_is_told_of_no_vector_that_it_would_refuse() {
+        assert_eq!(injected(CallbackVia::Vector(0xf3).into()), 0xf3);
+        assert_eq!(injected(CallbackVia::Vector(0x10).into()), 0x10);
+        for none in
+            [CallbackVia::Vector(0xf), CallbackVia::Vector(0), CallbackVia::Gsi(0xf3), CallbackVia::None]
+        {
+            assert_eq!(injected(none.into()), 0, "{none:?}");
+        }
     }
 
     #[test]

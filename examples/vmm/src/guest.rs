@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use evtchn_abi::{DomId, Gfn, VcpuId};
 use evtchn_engine::{DomainConfig, DomainKind};
-use evtchn_kvm::{Interface, KvmDomain, NewVcpu, VcpuDoor, XenCapabilities};
+use evtchn_kvm::{Interface, KvmDomain, NewVcpu, VcpuDoor, VmAttribute, XenCapabilities};
 use evtchn_sync::PAGE_SIZE;
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
@@ -130,6 +130,16 @@ impl Guest {
             .iter()
             .try_for_each(|(at, page)| self.domain.memory().write_slice(page, *at))
             .context("a page is gone")
+    }
+
+    /// Takes back what the machine's KVM was told for upcalls, so that it knows as little as that of a new machine does. (What
+    /// vCPUs were told cannot be taken back while they are held.)
+    pub fn forget(&self) -> Result<()> {
+        if self.calls_by_port() {
+            return Ok(());
+        }
+        VmAttribute::UpcallVector(0).set(self.domain.vm())?;
+        Ok(VmAttribute::SharedInfo(None).set(self.domain.vm())?)
     }
 
     /// Milliseconds since its start.

@@ -160,6 +160,7 @@ pub fn snapshot(engine: &Engine<Vmm>) -> Result<usize> {
         engine.destroy_domain(DomId(domain.id))?;
     }
     guests.iter().zip(&pages).try_for_each(|(guest, pages)| guest.put_pages(pages))?;
+    guests.iter().try_for_each(Guest::forget)?;
     let place = |id: DomId| engine.hooks().guest(id).and_then(|guest| *guest.shared_info.lock());
     let page = |id: DomId| engine.hooks().guest(id)?.domain.pin(place(id)?);
     engine.restore(&state, page)?;

@@ -140,7 +140,7 @@ pub const ALL: &[Scenario] = &[
     boot(
         "snapshots",
         Sid,
-        "--guests 2 --vcpu-vector",
+        "--guests 2",
         "job=pair,600,--domain,1 job2=pair,600,--snapshots,10,--domain,2",
         &["1| answer: 600 questions, 600 answers", "2| ask: 600 questions, 600 answers"],
     ),
