@@ -13,7 +13,9 @@ use evtchn_kvm::{Hypercall, Paging, Tables, VcpuAttribute};
 use evtchn_sync::PAGE_SIZE;
 use evtchn_vm_memory::Arguments;
 use kvm_bindings::{KVM_MP_STATE_HALTED, kvm_mp_state};
-use vm_memory::{Bytes, GuestMemoryBackend, Permissions};
+use vm_memory::{
+    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap, Permissions,
+};
 
 use crate::guest::address;
 use crate::ports;
@@ -28,7 +30,7 @@ const ADD_TO_PHYSMAP: u32 = 7;
 const SPACE_SHARED_INFO: u32 = 0;
 const SPACE_GRANT_TABLE: u32 = 1;
 /// Bytes of a runstate area.
-const RUNSTATE_SIZE: usize = 48;
+const RUNSTATE_SIZE: u64 = 48;
 /// SHUTDOWN_poweroff
 const POWER_OFF: [u8; 4] = [0; 4];
 /// CONSOLEIO_write
@@ -167,24 +169,31 @@ fn end(at: u64, memory: &mut impl GuestMemory) -> End {
     }
 }
 
-/// The area's address is a virtual one; KVM wants a physical one, and that it goes on in the next page.
+/// The area's address is a virtual one; KVM wants a physical one.
 fn register_runstate(vcpu: &Vcpu<'_>, whose: VcpuId, at: u64, memory: &mut impl GuestMemory) -> Done {
     let door = vcpu.guest.domain.vcpu(whose).map_err(|_| Errno::ENOENT)?;
     let mut area = [0; 8];
     memory.read(at, &mut area).map_err(fault)?;
     let registers = vcpu.fd.get_sregs().map_err(|_| Errno::EFAULT)?;
-    let tables = Paging::from(&registers);
-    let guest_memory = vcpu.guest.domain.memory();
-    let place =
-        tables.walk(guest_memory, u64::from_le_bytes(area), Permissions::Write).ok_or(Errno::EFAULT)?;
-    if !guest_memory.check_range(place, RUNSTATE_SIZE) {
-        return Err(Errno::EFAULT); // KVM would refuse it when the vCPU runs next
-    }
-    door.post(VcpuAttribute::Runstate(Some(place)));
+    let address = u64::from_le_bytes(area);
+    let place = contiguous(vcpu.guest.domain.memory(), &Paging::from(&registers), address, RUNSTATE_SIZE);
+    door.post(VcpuAttribute::Runstate(Some(place.ok_or(Errno::EFAULT)?)));
     Ok(0)
 }
 
+/// Where an area that the guest's kernel may write to is in its memory. `None` for one whose second page does not follow the first there,
+/// or is not memory: KVM would write to another page, or refuse the area when the vCPU runs next.
+fn contiguous(memory: &GuestMemoryMmap, tables: &Paging, address: u64, size: u64) -> Option<GuestAddress> {
+    let walk = |address| tables.walk(memory, address, Permissions::Write);
+    let (first, last) = (walk(address)?, walk(address.checked_add(size - 1)?)?);
+    let follows = first.checked_add(size - 1) == Some(last);
+    (follows && memory.check_range(first, usize::try_from(size).ok()?)).then_some(first)
+}
+
 /// Puts shared_info at a frame of the guest's: the memory that is there becomes shared_info, with what the old one held.
+///
+/// An event that is raised between the copy and the change is lost, in the two-level ABI. Linux moves shared_info before it has ports, and
+/// names the same frame when it is resumed.
 fn add_to_physmap(vcpu: &Vcpu<'_>, at: u64, memory: &mut impl GuestMemory) -> Done {
     let mut bytes = [0; 24];
     memory.read(at, &mut bytes).map_err(fault)?;
@@ -198,11 +207,7 @@ fn add_to_physmap(vcpu: &Vcpu<'_>, at: u64, memory: &mut impl GuestMemory) -> Do
     let guest = vcpu.guest;
     let mut place = guest.shared_info.lock();
     guest.domain.pin(gfn).ok_or(Errno::EINVAL)?;
-    let mut contents = [0; PAGE_SIZE];
-    if let Some(old) = *place {
-        guest.domain.memory().read_slice(&mut contents, address(old)).map_err(|_| Errno::EINVAL)?;
-    }
-    guest.domain.memory().write_slice(&contents, address(gfn)).map_err(|_| Errno::EINVAL)?;
+    take_over(guest.domain.memory(), *place, gfn).map_err(|_| Errno::EINVAL)?;
     guest.domain.set_shared_info(vcpu.engine, Some(gfn)).map_err(|_| Errno::EINVAL)?;
     if guest.calls_by_port() {
         ports::write_time(guest, &vcpu.fd, gfn).map_err(|_| Errno::EINVAL)?;
@@ -211,10 +216,94 @@ fn add_to_physmap(vcpu: &Vcpu<'_>, at: u64, memory: &mut impl GuestMemory) -> Do
     Ok(0)
 }
 
+/// Gives a new shared_info what the old one held. The same one stays as it is: others write to it.
+fn take_over(memory: &GuestMemoryMmap, old: Option<Gfn>, new: Gfn) -> Result<(), GuestMemoryError> {
+    if old == Some(new) {
+        return Ok(());
+    }
+    let mut contents = [0; PAGE_SIZE];
+    if let Some(old) = old {
+        memory.read_slice(&mut contents, address(old))?;
+    }
+    memory.write_slice(&contents, address(new))
+}
+
 /// Xen's debug console: what the guest has to say, a page at a time.
 fn console_write(vcpu: &Vcpu<'_>, count: u64, at: u64, memory: &mut impl GuestMemory) -> Done {
     let mut bytes = vec![0; usize::try_from(count).unwrap_or(usize::MAX).min(CONSOLE_CHUNK)];
     memory.read(at, &mut bytes).map_err(fault)?;
     vcpu.guest.output.lock().write_all(&bytes).map_err(|_| Errno::EIO)?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::thread;
+
+    use evtchn_sync::Page;
+    use evtchn_vm_memory::pin;
+
+    const PAGE: u64 = PAGE_SIZE as u64;
+
+    fn memory() -> GuestMemoryMmap {
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap()
+    }
+
+    #[test]
+    fn a_new_shared_info_has_what_the_old_one_held() {
+        let memory = memory();
+        memory.write_slice(&[7; PAGE_SIZE], address(Gfn(1))).unwrap();
+        memory.write_slice(&[9; PAGE_SIZE], address(Gfn(2))).unwrap();
+        take_over(&memory, None, Gfn(1)).unwrap();
+        assert_eq!(memory.read_obj::<u64>(address(Gfn(1))).unwrap(), 0, "the first one is empty");
+        take_over(&memory, Some(Gfn(2)), Gfn(1)).unwrap();
+        assert_eq!(memory.read_obj::<u64>(address(Gfn(1))).unwrap(), 0x0909_0909_0909_0909);
+        assert!(take_over(&memory, None, Gfn(0x100)).is_err());
+        assert!(take_over(&memory, None, Gfn(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_shared_info_that_stays_loses_nothing_that_is_raised_meanwhile() {
+        const EVENTS: u64 = 200_000;
+        let memory = memory();
+        let page = pin(&memory, Gfn(1)).unwrap();
+        thread::scope(|scope| {
+            let word = page.u64(0x800).unwrap();
+            let events = scope.spawn(|| (0..EVENTS).for_each(|_| _ = word.fetch_add(1, SeqCst)));
+            while !events.is_finished() {
+                take_over(&memory, Some(Gfn(1)), Gfn(1)).unwrap();
+            }
+        });
+        assert_eq!(page.u64(0x800).unwrap().load(SeqCst), EVENTS);
+    }
+
+    #[test]
+    fn an_area_for_kvm_must_go_on_where_it_does_for_the_guest() {
+        const RW: u64 = 3;
+        let (memory, size) = (memory(), RUNSTATE_SIZE);
+        let tables = Paging { cr0: 1 << 31 | 1 << 16, cr3: 0x1000, cr4: 1 << 5, efer: 1 << 10 };
+        let entries = [(0x1000, 0x2000), (0x2000, 0x3000), (0x3000, 0x4000)];
+        // Pages 0 and 1 follow each other, 2 lies before them, 3 is the last of the memory, 4 is none.
+        let pages = [0x1_0000, 0x1_1000, 0x8000, 0xf_f000, 0x10_0000];
+        let pages = (0x4000_u64..).step_by(8).zip(pages);
+        for (at, value) in entries.into_iter().chain(pages) {
+            memory.write_obj(value | RW, GuestAddress(at)).unwrap();
+        }
+        let place = |address| contiguous(&memory, &tables, address, size).map(|place| place.0);
+        assert_eq!(place(0x10), Some(0x1_0010));
+        assert_eq!(place(PAGE - 8), Some(0x1_0ff8));
+        assert_eq!(place(2 * PAGE - 8), None, "its second page is elsewhere");
+        assert_eq!(place(2 * PAGE - size), Some(0x1_2000 - size));
+        assert_eq!(place(4 * PAGE - size), Some(0x10_0000 - size));
+        assert_eq!(place(4 * PAGE - 8), None, "it goes on behind the end of the memory");
+        assert_eq!(place(4 * PAGE), None);
+        assert_eq!(place(u64::MAX), None);
+        let physical = |address| contiguous(&memory, &Paging::default(), address, size).map(|place| place.0);
+        assert_eq!(
+            [physical(0x10), physical(0x10_0000 - 8), physical(u64::MAX - 8)],
+            [Some(0x10), None, None]
+        );
+    }
 }
