@@ -30,6 +30,9 @@ use crate::vcpu;
 /// Where KVM may put three pages that it needs on Intel's processors; nothing of the guest's is there.
 const TSS: usize = 0xfffb_d000;
 
+/// The most marks that a report has.
+const MOST_MARKS: usize = 256;
+
 /// What the threads of the VMM share of a guest.
 pub struct Guest {
     pub domain: KvmDomain,
@@ -140,6 +143,14 @@ impl Guest {
         }
         VmAttribute::UpcallVector(0).set(self.domain.vm())?;
         Ok(VmAttribute::SharedInfo(None).set(self.domain.vm())?)
+    }
+
+    /// Notes that it has come to a mark; but of one that sets them without end only the first.
+    pub fn mark(&self, mark: u8) {
+        let mut marks = self.marks.lock();
+        if marks.len() < MOST_MARKS {
+            marks.push((mark, self.age()));
+        }
     }
 
     /// Milliseconds since its start.

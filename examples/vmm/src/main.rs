@@ -29,8 +29,7 @@ mod vcpu;
 mod vmm;
 
 use std::process::ExitCode;
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -38,7 +37,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use evtchn_abi::{DomId, VcpuId};
 use evtchn_engine::{Delivery, DomainConfig, Engine};
-use evtchn_kvm::{Timers, XenCapabilities, install_kick_handler};
+use evtchn_kvm::{XenCapabilities, install_kick_handler};
 use kvm_ioctls::{Kvm, VcpuFd};
 use parking_lot::Mutex;
 
@@ -72,8 +71,9 @@ fn run(options: &Options) -> Result<()> {
         fds.push(vcpus);
     }
     let (news, heard) = channel();
-    let (timers, failure) = (Timers::default(), OnceLock::new());
-    let engine = Engine::with_level(Vmm { guests, timers, news: Mutex::new(news), failure }, options.level());
+    let (timers, wished, failure) = Default::default();
+    let vmm = Vmm { guests, timers, news: Mutex::new(news), wished, failure };
+    let engine = Engine::with_level(vmm, options.level());
     // There is a domain 0 on every Xen. Ours is the VMM itself, and has no ports.
     let back_end = DomainConfig { delivery: Delivery::Sink, ..DomainConfig::dom0(1) };
     engine.create_domain(DomId(0), back_end)?;
@@ -137,7 +137,9 @@ fn attend(engine: &Engine<Vmm>, heard: &Receiver<News>, options: &Options) -> Re
     let deadline = Instant::now() + limit;
     let mut ends = Vec::new();
     while ends.len() < engine.hooks().guests.len() {
-        let news = heard.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Guests that always have news do not run longer for it.
+        let news = if left.is_zero() { Err(RecvTimeoutError::Timeout) } else { heard.recv_timeout(left) };
         let (domain, end) = match news {
             Ok(News::Ended(domain, end)) => (domain, end),
             Ok(News::Snapshot) => {

@@ -14,7 +14,7 @@ use crate::guest::Guest;
 use crate::hypercalls::{self, Answer};
 use crate::options::Options;
 use crate::ports;
-use crate::vmm::{News, Vmm};
+use crate::vmm::Vmm;
 
 /// The version that guests are told.
 pub fn version(level: Level) -> (u16, u16) {
@@ -138,7 +138,7 @@ impl Vcpu<'_> {
             Effect::Nothing => None,
             Effect::Reset => Some(End::Off),
             Effect::Mark(mark) => {
-                self.guest.marks.lock().push((mark, self.guest.age()));
+                self.guest.mark(mark);
                 None
             }
             Effect::Status(status) => {
@@ -147,7 +147,7 @@ impl Vcpu<'_> {
             }
             Effect::Wish(Wish::Kill) => Some(End::Killed),
             Effect::Wish(Wish::Snapshot) => {
-                self.engine.hooks().tell(News::Snapshot);
+                self.engine.hooks().wish_for_a_snapshot();
                 None
             }
         }

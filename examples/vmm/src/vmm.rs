@@ -2,6 +2,8 @@
 //! The embedder of the engine: its hooks, which are KVM's for each domain, and what happens to guests as wholes.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context, Result};
@@ -28,6 +30,8 @@ pub struct Vmm {
     pub guests: Vec<Guest>,
     pub timers: Timers,
     pub news: Mutex<Sender<News>>,
+    /// Has a guest wished for a snapshot that was not made yet?
+    pub wished: AtomicBool,
     /// What went wrong in a hook, which cannot say so.
     pub failure: OnceLock<Error>,
 }
@@ -40,6 +44,13 @@ impl Vmm {
 
     pub fn tell(&self, news: News) {
         drop(self.news.lock().send(news)); // nobody listens at the very end
+    }
+
+    /// Once for all who wish before it is made: a guest may wish without end.
+    pub fn wish_for_a_snapshot(&self) {
+        if !self.wished.swap(true, SeqCst) {
+            self.tell(News::Snapshot);
+        }
     }
 
     fn check(&self, result: Result<(), Error>) {
@@ -146,7 +157,8 @@ pub fn kill(engine: &Engine<Vmm>, domain: DomId) -> Result<()> {
 
 /// Stops all guests, saves the state of the engine as text, destroys its domains, restores them, and lets the guests go on.
 pub fn snapshot(engine: &Engine<Vmm>) -> Result<usize> {
-    let guests = &engine.hooks().guests;
+    let Vmm { guests, wished, .. } = engine.hooks();
+    wished.store(false, SeqCst);
     guests.iter().for_each(|guest| guest.gate.hold());
     guests.iter().for_each(Guest::call_back);
     guests.iter().for_each(|guest| guest.gate.wait_until_empty());
@@ -171,4 +183,23 @@ pub fn snapshot(engine: &Engine<Vmm>) -> Result<usize> {
     }
     guests.iter().for_each(|guest| guest.gate.open());
     Ok(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_guest_that_wishes_without_end_is_heard_once_for_each_snapshot() {
+        let (news, heard) = channel();
+        let (timers, wished, failure) = Default::default();
+        let vmm = Vmm { guests: Vec::new(), timers, news: Mutex::new(news), wished, failure };
+        let engine = Engine::new(vmm);
+        for _ in 0..2 {
+            (0..1000).for_each(|_| engine.hooks().wish_for_a_snapshot());
+            assert_eq!(heard.try_iter().count(), 1);
+            snapshot(&engine).unwrap();
+        }
+    }
 }
