@@ -129,18 +129,18 @@ impl Drop for Kick {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
-    use std::os::fd::FromRawFd;
     use std::sync::atomic::AtomicU64;
     use std::thread;
     use std::time::Duration;
+
+    use vmm_sys_util::signal::{block_signal, create_sigset, unblock_signal};
+    use vmm_sys_util::tempfile::TempFile;
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
     /// A page in the place of a vCPU's.
     fn kick() -> Kick {
-        // SAFETY: the name ends; the descriptor is new, and nobody else's.
-        let file = unsafe { File::from_raw_fd(libc::memfd_create(c"kvm_run".as_ptr(), libc::MFD_CLOEXEC)) };
+        let file = TempFile::new().unwrap().into_file();
         file.set_len(PAGE_SIZE as u64).unwrap();
         Kick::new(&file).unwrap()
     }
@@ -148,25 +148,27 @@ mod tests {
     /// `KVM_RUN` of a guest that is idle: with signals held back it looks at `immediate_exit` and at what the guest waits for, which
     /// ends it, too; then it sleeps until a signal comes. `ETIME` if none does.
     fn idle_guest(kick: &Kick, has_come: impl Fn() -> bool, patience: Duration) -> errno::Result<()> {
+        block_signal(signal()).unwrap();
+        let result = if kick.immediate_exit().load(SeqCst) != 0 {
+            Err(errno::Error::new(libc::EINTR))
+        } else if has_come() {
+            Ok(())
+        } else {
+            sleep(patience)
+        };
+        unblock_signal(signal()).unwrap();
+        result
+    }
+
+    /// Lets signals come until one does.
+    fn sleep(patience: Duration) -> errno::Result<()> {
         let seconds = patience.as_secs().cast_signed();
         let patience = libc::timespec { tv_sec: seconds, tv_nsec: patience.subsec_nanos().into() };
-        // SAFETY: all that is pointed to is this function's own, and a set of signals may begin as zeroes.
-        unsafe {
-            let (mut kicks, mut usual) = std::mem::zeroed();
-            libc::sigaddset(&raw mut kicks, signal());
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const kicks, &raw mut usual);
-            let result = if kick.immediate_exit().load(SeqCst) != 0 {
-                Err(libc::EINTR)
-            } else if has_come() {
-                Ok(())
-            } else {
-                match libc::ppoll(null_mut(), 0, &raw const patience, &raw const usual) {
-                    0 => Err(libc::ETIME),
-                    _ => Err(errno::Error::last().errno()),
-                }
-            };
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const usual, null_mut());
-            result.map_err(errno::Error::new)
+        let blocked = create_sigset(&[]).unwrap();
+        // SAFETY: there are no descriptors, and the others are this function's own.
+        match unsafe { libc::ppoll(null_mut(), 0, &raw const patience, &raw const blocked) } {
+            0 => Err(errno::Error::new(libc::ETIME)),
+            _ => errno::errno_result(),
         }
     }
 
