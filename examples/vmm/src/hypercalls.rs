@@ -171,6 +171,9 @@ fn end(at: u64, memory: &mut impl GuestMemory) -> End {
 
 /// The area's address is a virtual one; KVM wants a physical one.
 fn register_runstate(vcpu: &Vcpu<'_>, whose: VcpuId, at: u64, memory: &mut impl GuestMemory) -> Done {
+    if vcpu.guest.calls_by_port() {
+        return Err(Errno::ENOSYS); // KVM would refuse it, which ends the guest
+    }
     let door = vcpu.guest.domain.vcpu(whose).map_err(|_| Errno::ENOENT)?;
     let mut area = [0; 8];
     memory.read(at, &mut area).map_err(fault)?;

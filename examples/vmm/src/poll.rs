@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where vCPUs wait in a `SCHEDOP_poll`: outside of the guest, as what they wait for need not interrupt them.
+//!
+//! So an interrupt that is no upcall, such as the local APIC's timer, does not end a poll here, as it does on Xen; it waits until the poll is
+//! over.
 
 use std::time::Duration;
 
