@@ -96,6 +96,16 @@
 //! | `grant_table_op` (20): `query_size`, `set_version` | PVH guests ask; ENOSYS and no grants |
 //! | `vm_assist` (21) | ENOSYS |
 //!
+//! # What it asks of a VMM
+//!
+//! * The types of rust-vmm. A VMM with its own makes them of its descriptors (`create_vmfd_from_rawfd`, `create_vcpu_from_rawfd`).
+//! * Local APICs in KVM: a whole irqchip, or a split one.
+//! * All vCPUs when a [`KvmDomain`] is made; those that are plugged in later wait for their start until then.
+//! * Memory that stays. A VMM that plugs memory in later answers [`Hooks::pin`](evtchn_engine::Hooks::pin) by
+//!   [`evtchn_vm_memory::pin`] with its map of the moment instead of [`KvmDomain::pin`], and so for arguments.
+//! * `SIGRTMIN`: a handler that does nothing, its own or [`install_kick_handler`]'s. A thread of a vCPU may get the signal
+//!   outside of [`VcpuDoor::run`], too, where it interrupts system calls that wait.
+//!
 //! # What is different from Xen
 //!
 //! * KVM answers `SCHEDOP_yield` and `SCHEDOP_poll` of the guest's kernel itself. Unless it may [send](XenCapabilities::enable), a

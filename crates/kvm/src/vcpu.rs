@@ -38,6 +38,9 @@ impl VcpuDoor {
     ///
     /// A vCPU has few attributes, and one that is posted again takes the place of the one that waits: the queue does not
     /// grow, however often a guest asks.
+    ///
+    /// An attribute that KVM refuses makes [`run`](Self::run) fail, which ends the guest: check before what a guest gives. Without KVM's Xen
+    /// support each is refused.
     pub fn post(&self, attribute: VcpuAttribute) {
         let mut queue = self.queue.lock();
         let same =
@@ -64,7 +67,7 @@ impl VcpuDoor {
     /// [`VcpuExit::Intr`] if somebody has called back: look for what the VMM has to do, and call again.
     ///
     /// # Errors
-    /// [`Error::Ioctl`].
+    /// [`Error::Ioctl`]: of `KVM_RUN`, or an attribute that was [posted](Self::post).
     pub fn run<'a>(&self, vcpu: &'a mut VcpuFd) -> Result<VcpuExit<'a>, Error> {
         for attribute in std::mem::take(&mut *self.queue.lock()) {
             attribute.set(vcpu)?;
