@@ -10,6 +10,7 @@ use evtchn_sync::PAGE_SIZE;
 use evtchn_vm_memory::{GuestPage, pin};
 use kvm_bindings::kvm_msi;
 use kvm_ioctls::{VcpuFd, VmFd};
+use parking_lot::{Mutex, MutexGuard};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::errno;
@@ -57,6 +58,8 @@ pub struct KvmDomain<B = ()> {
     memory: GuestMemoryMmap<B>,
     interface: Interface,
     vcpus: Box<[(Arc<VcpuDoor>, u32)]>,
+    /// Held from the look at the engine until KVM is told: what has changed meanwhile is told later.
+    telling: Mutex<()>,
 }
 
 impl<B: Bitmap + Send + Sync> KvmDomain<B> {
@@ -79,7 +82,7 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
         }
         let door = |vcpu: &NewVcpu<'_>| Ok((Arc::new(VcpuDoor::new(vcpu.fd)?), vcpu.apic_id));
         let vcpus = vcpus.iter().map(door).collect::<Result<_, Error>>()?;
-        Ok(Self { id, vm, memory, interface, vcpus })
+        Ok(Self { id, vm, memory, interface, vcpus, telling: Mutex::default() })
     }
 
     /// The domain's id.
@@ -172,13 +175,18 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
             // KVM looks there when the vCPU is entered, for which it is called back: an upcall that is pending there already
             // is not missed.
             Action::RegisterVcpuInfo { vcpu, gfn, offset } => {
+                let _telling = self.telling.lock();
                 let place = address(gfn, offset as usize);
                 self.vcpu(vcpu)?.post(VcpuAttribute::VcpuInfo(Some(place)));
                 Ok(())
             }
-            Action::SetCallback(param) => self.set_vector(CallbackVia::from_param(param).into()),
+            Action::SetCallback(param) => {
+                let _telling = self.telling.lock();
+                self.set_vector(CallbackVia::from_param(param).into())
+            }
             // For the events that KVM raises itself; ours go as MSIs.
             Action::SetUpcallVector { vcpu, vector } => {
+                let _telling = self.telling.lock();
                 self.vcpu(vcpu)?.post(VcpuAttribute::UpcallVector(vector));
                 Ok(())
             }
@@ -202,8 +210,9 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
         H: Hooks<Page = GuestPage<B>>,
     {
         let page = gfn.map(|gfn| self.pin(gfn).ok_or(Error::NoPage(gfn.0))).transpose()?;
+        let telling = self.telling.lock();
         drop(engine.set_shared_info(self.id, page)?);
-        self.sync(engine, gfn)
+        self.tell(engine, gfn, &telling)
     }
 
     /// Tells KVM all that the engine knows of the domain's upcalls: shared_info, which is at `shared_info`, each vCPU's
@@ -215,6 +224,15 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
     /// # Errors
     /// [`Error::Engine`] if the engine does not know the domain or has fewer vCPUs for it; [`Error::Ioctl`].
     pub fn sync<H: Hooks>(&self, engine: &Engine<H>, shared_info: Option<Gfn>) -> Result<(), Error> {
+        self.tell(engine, shared_info, &self.telling.lock())
+    }
+
+    fn tell<H: Hooks>(
+        &self,
+        engine: &Engine<H>,
+        shared_info: Option<Gfn>,
+        _telling: &MutexGuard<'_, ()>,
+    ) -> Result<(), Error> {
         if !self.has_xen() {
             return Ok(());
         }
