@@ -72,6 +72,12 @@ fn look_at_orphan(device: &Device, port: Port) -> Result<()> {
     bail!("port {} is still connected to a domain that was killed", port.0)
 }
 
+/// Is a round one of those, evenly spread, in which there is to be a snapshot?
+fn is_time_for_one(round: u64, count: u64, snapshots: u64) -> bool {
+    let done = |rounds: u64| rounds * (snapshots + 1) / count;
+    round + 1 < count && done(round + 1) != done(round)
+}
+
 /// Domain 2's part.
 pub fn ask(count: u64, snapshots: u64, kill: bool) -> Result<()> {
     let device = Device::open()?;
@@ -81,7 +87,7 @@ pub fn ask(count: u64, snapshots: u64, kill: bool) -> Result<()> {
     ports::put(CONNECTED, 1)?;
     let (start, mut spurious) = (Instant::now(), 0_u64);
     for round in 0..count {
-        if snapshots > 0 && round % (count / (snapshots + 1)).max(1) == 1 {
+        if is_time_for_one(round, count, snapshots) {
             ports::wish_for_a_snapshot()?;
         }
         device.notify(port)?;
@@ -104,4 +110,17 @@ pub fn ask(count: u64, snapshots: u64, kill: bool) -> Result<()> {
         bail!("still alive");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_snapshots_as_are_asked_for() {
+        for (count, snapshots) in [(600, 10), (600, 0), (1, 0), (11, 10), (10, 3), (7, 6)] {
+            let times = (0..count).filter(|&round| is_time_for_one(round, count, snapshots)).count();
+            assert_eq!(times as u64, snapshots, "{count}");
+        }
+    }
 }

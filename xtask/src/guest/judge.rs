@@ -50,6 +50,7 @@ pub fn judge(scenario: &Scenario, folder: &Path, tries: u32) -> Verdict {
         // One after the other guest's end is the engine's to refuse.
         failures.extend((sends > 1).then(|| format!("{sends} sends came to the engine")));
     }
+    failures.extend(too_few(&report, scenario.at_least));
     let lines = |wanted: &[&str]| -> Vec<String> {
         let fits = |line: &&str| wanted.iter().any(|what| line.contains(what));
         console.lines().filter(fits).map(|line| line.trim().to_owned()).collect()
@@ -58,6 +59,13 @@ pub fn judge(scenario: &Scenario, folder: &Path, tries: u32) -> Verdict {
     let said =
         lines(&["rounds:", "costs:", "answer:", "ask:", "hostile:", "guest-probe:", "unikernel: passed"]);
     Verdict { name: scenario.name, failures, report, abi, said, tries }
+}
+
+/// What is less than it must be among the numbers of the first guest.
+fn too_few(report: &Value, at_least: &[(&str, u64)]) -> Vec<String> {
+    let number = |key| report.get(0)?.get(key)?.as_u64();
+    let short = at_least.iter().filter(|(key, least)| number(key).is_none_or(|number| number < *least));
+    short.map(|(key, least)| format!("{key}: {:?} and not {least}", number(key))).collect()
 }
 
 /// Sequences of the recordings, whose domains were paravirtual and had a toolstack, that others answer otherwise: such a
@@ -145,4 +153,19 @@ pub fn heading() -> String {
         "{:<25} {:<6} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>7}",
         "scenario", "", "FIFO ms", "user ms", "exits", "events", "upcalls", "regs ns", "engine"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_did_not_happen_often_enough_is_a_failure() {
+        let report = json!([{ "snapshots": 9, "offloaded": 3 }, { "snapshots": 99 }]);
+        assert_eq!(too_few(&report, &[("snapshots", 9), ("offloaded", 1)]), [""; 0]);
+        assert_eq!(too_few(&report, &[("snapshots", 10)]), ["snapshots: Some(9) and not 10"]);
+        assert_eq!(too_few(&report, &[("raised", 1)]), ["raised: None and not 1"]);
+        assert_eq!(too_few(&Value::Null, &[("snapshots", 0)]).len(), 1, "no report");
+    }
 }
