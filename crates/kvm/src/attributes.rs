@@ -200,3 +200,31 @@ impl VcpuAttribute {
 fn number(kind: u32) -> u16 {
     kind as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_those_of_the_kernels_header() {
+        let machine = [
+            VmAttribute::LongMode(true),
+            VmAttribute::SharedInfo(None),
+            VmAttribute::UpcallVector(0xf3),
+            VmAttribute::Ipi { port: 1, vcpu: 0 },
+            VmAttribute::NoSend { port: 1 },
+            VmAttribute::NoSends,
+            VmAttribute::XenVersion(0),
+            VmAttribute::RunstateUpdateFlag(true),
+        ];
+        assert_eq!(machine.map(|attribute| attribute.encoded().type_), [0, 1, 2, 3, 3, 3, 4, 5]);
+        let vcpu = [
+            VcpuAttribute::VcpuInfo(None),
+            VcpuAttribute::TimeInfo(None),
+            VcpuAttribute::Runstate(None),
+            VcpuAttribute::VcpuId(0),
+            VcpuAttribute::UpcallVector(0x40),
+        ];
+        assert_eq!(vcpu.map(|attribute| attribute.encoded().type_), [0, 1, 2, 6, 8]);
+    }
+}

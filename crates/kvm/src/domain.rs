@@ -238,12 +238,8 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
         }
         VmAttribute::SharedInfo(shared_info.map(|gfn| gfn.0)).set(&self.vm)?;
         for ((door, _), vcpu) in self.vcpus.iter().zip((0..).map(VcpuId)) {
-            let place = match engine.vcpu_info(self.id, vcpu)? {
-                VcpuInfoPlace::Nowhere => None,
-                VcpuInfoPlace::SharedInfo { offset } => shared_info.map(|gfn| address(gfn, offset)),
-                VcpuInfoPlace::Registered { gfn, offset } => Some(address(gfn, offset)),
-            };
-            door.post(VcpuAttribute::VcpuInfo(place));
+            let place = engine.vcpu_info(self.id, vcpu)?;
+            door.post(VcpuAttribute::VcpuInfo(vcpu_info(place, shared_info)));
             door.post(VcpuAttribute::UpcallVector(engine.upcall_vector(self.id, vcpu)?.unwrap_or(0)));
         }
         self.set_vector(engine.callback(self.id)?)
@@ -281,6 +277,15 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
     /// [`Error::Ioctl`]: the kernel does not know the route.
     pub fn unload(&self, route: &OffloadRoute) -> Result<(), Error> {
         VmAttribute::NoSend { port: route.sender_port.0 }.set(&self.vm)
+    }
+}
+
+/// Where a vcpu_info is in the guest's memory.
+fn vcpu_info(place: VcpuInfoPlace, shared_info: Option<Gfn>) -> Option<GuestAddress> {
+    match place {
+        VcpuInfoPlace::Nowhere => None,
+        VcpuInfoPlace::SharedInfo { offset } => shared_info.map(|gfn| address(gfn, offset)),
+        VcpuInfoPlace::Registered { gfn, offset } => Some(address(gfn, offset)),
     }
 }
 
@@ -338,6 +343,15 @@ mod tests {
         {
             assert_eq!(injected(none.into()), 0, "{none:?}");
         }
+    }
+
+    #[test]
+    fn kvm_looks_where_the_engine_writes() {
+        let at = |place| vcpu_info(place, Some(Gfn(2))).map(|address| address.0);
+        assert_eq!(at(VcpuInfoPlace::SharedInfo { offset: 0x40 }), Some(0x2040));
+        assert_eq!(at(VcpuInfoPlace::Registered { gfn: Gfn(0x10_0000), offset: 0xfc0 }), Some(0x1_0000_0fc0));
+        assert_eq!(at(VcpuInfoPlace::Nowhere), None);
+        assert_eq!(vcpu_info(VcpuInfoPlace::SharedInfo { offset: 0x40 }, None), None);
     }
 
     #[test]

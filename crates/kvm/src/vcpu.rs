@@ -4,6 +4,7 @@
 //! KVM's attributes of a vCPU wait while it runs, and a guest sets those of vCPUs that do not run yet (`register_vcpu_info` for
 //! vCPU 1 comes from vCPU 0). So they are queued, and the thread is called back.
 
+use std::mem::discriminant;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -42,12 +43,7 @@ impl VcpuDoor {
     /// An attribute that KVM refuses makes [`run`](Self::run) fail, which ends the guest: check before what a guest gives. Without KVM's Xen
     /// support each is refused.
     pub fn post(&self, attribute: VcpuAttribute) {
-        let mut queue = self.queue.lock();
-        let same =
-            |queued: &VcpuAttribute| std::mem::discriminant(queued) == std::mem::discriminant(&attribute);
-        queue.retain(|queued| !same(queued));
-        queue.push(attribute);
-        drop(queue);
+        put(&mut self.queue.lock(), attribute);
         self.kick.call_back();
     }
 
@@ -91,5 +87,29 @@ impl VcpuDoor {
     #[must_use]
     pub fn interrupts(&self) -> u64 {
         self.interrupts.load(Relaxed)
+    }
+}
+
+/// Puts an attribute at the end of the queue, in the place of one of its kind.
+fn put(queue: &mut Vec<VcpuAttribute>, attribute: VcpuAttribute) {
+    let kind = discriminant(&attribute);
+    queue.retain(|queued| discriminant(queued) != kind);
+    queue.push(attribute);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::GuestAddress;
+
+    #[test]
+    fn the_last_of_each_kind_waits_in_the_order_in_which_they_came() {
+        let mut queue = Vec::new();
+        for page in 0..1000 {
+            put(&mut queue, VcpuAttribute::VcpuInfo(Some(GuestAddress(page << 12))));
+            put(&mut queue, VcpuAttribute::Runstate(None));
+        }
+        put(&mut queue, VcpuAttribute::VcpuInfo(None));
+        assert_eq!(queue, [VcpuAttribute::Runstate(None), VcpuAttribute::VcpuInfo(None)]);
     }
 }
