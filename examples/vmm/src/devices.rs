@@ -121,11 +121,12 @@ impl Write for Console {
         for &byte in bytes {
             self.line.push(byte);
             if byte == b'\n' || self.line.len() >= 4096 {
+                // Gone, whether or not it can be written: it does not grow.
+                let line = std::mem::take(&mut self.line);
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(self.prefix.as_bytes())?;
-                stdout.write_all(&self.line)?;
+                stdout.write_all(&line)?;
                 stdout.flush()?;
-                self.line.clear();
             }
         }
         Ok(bytes.len())
