@@ -83,6 +83,13 @@ mod tests {
     }
 
     #[test]
+    fn the_version_and_the_msr_of_the_hypercall_page_are_told() {
+        let [_, version, page, ..] = LEAVES.entries();
+        assert_eq!((version.function, version.eax), (0x4000_0001, 4 << 16 | 20));
+        assert_eq!((page.function, page.eax, page.ebx), (0x4000_0002, 1, 0x4000_0000));
+    }
+
+    #[test]
     fn the_leaf_for_hvm_guests_has_the_vcpu_and_the_vector_only_if_wanted() {
         assert_eq!((LEAVES.entries()[4].eax, LEAVES.entries()[4].ebx), (0x48, 3));
         let without = XenLeaves { vcpu_vector: false, ..LEAVES };

@@ -61,6 +61,7 @@ impl Hypercall {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvm_bindings::{KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL};
 
     const REGISTERS: kvm_regs = kvm_regs {
         rax: 0xffff_ffff_0000_0020,
@@ -95,6 +96,18 @@ mod tests {
     fn only_the_kernel_may_call() {
         assert_eq!(Hypercall::of_port(&REGISTERS, true, 0).refusal(), None);
         assert_eq!(Hypercall::of_port(&REGISTERS, true, 3).refusal(), Some(-1));
+    }
+
+    #[test]
+    fn a_hypercall_is_taken_from_the_exit_and_answered_there() {
+        let mut run = kvm_run { exit_reason: KVM_EXIT_XEN, ..kvm_run::default() };
+        run.__bindgen_anon_1.xen.type_ = KVM_EXIT_XEN_HCALL;
+        let exit = sys::hypercall(&mut run).unwrap();
+        (exit.input, exit.params, exit.longmode, exit.cpl) = (32, [1, 2, 3, 4, 5, 6], 1, 3);
+        let call = Hypercall { number: 32, args: [1, 2, 3, 4, 5], long_mode: true, cpl: 3 };
+        assert_eq!(Hypercall::taken(&mut run), Some(call));
+        Hypercall::answer(&mut run, -38);
+        assert_eq!(sys::hypercall(&mut run).unwrap().result, 0_u64.wrapping_sub(38));
     }
 
     #[test]

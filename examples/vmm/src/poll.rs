@@ -37,6 +37,9 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
     use std::thread;
+    use std::time::Instant;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     #[test]
     fn a_poller_is_woken_when_what_it_waits_for_has_come() {
@@ -48,6 +51,29 @@ mod tests {
                 pollers.wake();
             });
         }
+    }
+
+    #[test]
+    fn what_comes_between_the_look_and_the_sleep_wakes_the_poller() {
+        let pollers = Pollers::default();
+        let [looks, has_come] = [const { AtomicBool::new(false) }; 2];
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !looks.load(SeqCst) {
+                    thread::yield_now();
+                }
+                has_come.store(true, SeqCst);
+                pollers.wake();
+            });
+            pollers.wait(|| {
+                let has_come = has_come.load(SeqCst);
+                looks.store(true, SeqCst);
+                thread::sleep(Duration::from_millis(20));
+                (!has_come).then_some(PATIENCE)
+            });
+        });
+        assert!(begun.elapsed() < PATIENCE);
     }
 
     #[test]
