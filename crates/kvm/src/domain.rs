@@ -43,7 +43,8 @@ pub enum Interface {
 pub struct NewVcpu<'a> {
     /// The vCPU; its place in the list is its number in Xen, which must be its number in KVM.
     pub fd: &'a VcpuFd,
-    /// The id of its local APIC.
+    /// The id of its local APIC. Ids from 255 up need `KVM_CAP_X2APIC_API` with both of its flags: without them KVM takes 255 for all
+    /// vCPUs, and looks at 8 bits of those above.
     pub apic_id: u32,
 }
 
@@ -158,6 +159,9 @@ impl<B: Bitmap + Send + Sync> KvmDomain<B> {
     }
 
     /// [`Hooks::observe`]: tells KVM what has changed for upcalls. Events of other domains are nothing.
+    ///
+    /// A guest without interrupt controllers ([`DomainConfig::nr_gsis`](evtchn_engine::DomainConfig::nr_gsis) is 0) cannot give up its
+    /// global vector, but this takes it for given up if it tries; [`sync`](Self::sync) puts that right.
     ///
     /// # Errors
     /// [`Error::Ioctl`], [`Error::NoVcpu`].

@@ -19,7 +19,7 @@ pub enum Error {
         error: errno::Error,
     },
     /// KVM has no support for Xen guests, or not that part of it.
-    #[error("this machine's KVM cannot intercept Xen's hypercalls")]
+    #[error("this machine's KVM does not support Xen guests, or not all that was asked for")]
     NoXen,
     /// This upcall is an interrupt line, and how lines are connected is the VMM's to know.
     #[error("the upcall {0:?} is an interrupt line of the VMM's")]
