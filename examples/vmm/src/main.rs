@@ -62,6 +62,8 @@ fn run(options: &Options) -> Result<()> {
     if options.check {
         return check(&kvm);
     }
+    let kernel = options.kernel()?;
+    ensure!(kernel.is_file(), "{}: no such file", kernel.display());
     install_kick_handler()?;
     let board = Board::default();
     let (mut guests, mut fds) = (Vec::new(), Vec::new());
@@ -97,7 +99,11 @@ fn run(options: &Options) -> Result<()> {
 fn check(kvm: &Kvm) -> Result<()> {
     let capabilities = XenCapabilities::of(&kvm.create_vm().context("KVM_CREATE_VM")?);
     println!("KVM_CAP_XEN_HVM is {:#x}", capabilities.bits());
-    if capabilities.is_sufficient() { Ok(()) } else { Err(evtchn_kvm::Error::NoXen.into()) }
+    if !capabilities.is_sufficient() {
+        return Err(evtchn_kvm::Error::NoXen)
+            .context("only guests that call by a port can run here (--ports); Linux cannot");
+    }
+    Ok(())
 }
 
 /// Starts a thread for each vCPU, and one for their deadlines.
