@@ -96,16 +96,16 @@ fn run_child(
     prepare();
     // The supervisor's death takes its children with it even when nobody is left to do it.
     let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
-    let told = match install(filter) {
+    match install(filter) {
         Ok(listener) => {
             let told = to_parent.write_all(&message(LISTENER, listener.as_raw_fd() as u32));
-            told.and_then(|()| from_parent.read_exact(&mut [0]))
+            if told.and_then(|()| from_parent.read_exact(&mut [0])).is_ok() {
+                let error = execute(argv);
+                let _ = to_parent.write_all(&message(NO_PROGRAM, errno(&error)));
+            }
         }
-        Err(error) => to_parent.write_all(&message(NO_FILTER, errno(&error))),
-    };
-    if told.is_ok() {
-        let error = execute(argv);
-        let _ = to_parent.write_all(&message(NO_PROGRAM, errno(&error)));
+        // Without the filter the program would run on what the machine has: it must not.
+        Err(error) => drop(to_parent.write_all(&message(NO_FILTER, errno(&error)))),
     }
     sys::exit_now(127);
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use evtchn_programs_tests::{Launch, Scratch, Source, wait_until};
+use evtchn_programs_tests::{Launch, Scratch, Source, evtchn, wait_until};
 use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -81,6 +81,22 @@ fn the_failure_of_a_program_in_the_background_is_told() {
     let finished = Launch::new(["--", "sh", "-c", "exit 3", "--and", "--", "sleep", "0.3"]).finish();
     assert_eq!(finished.status.code(), Some(0), "{finished}");
     assert!(finished.stderr.contains("program 1") && finished.stderr.contains("status 3"), "{finished}");
+}
+
+#[test]
+fn a_program_whose_filter_is_refused_does_not_run() {
+    let scratch = Scratch::new();
+    let evtchn = evtchn().to_string_lossy().into_owned();
+    // Whether the program is quicker than its end is a race: more folders to look for libraries in would make it slower.
+    let nested = ["--", "env", "-u", "LD_LIBRARY_PATH", &evtchn, "run", "--", "touch"];
+    for attempt in 0..20 {
+        let file = scratch.path().join(attempt.to_string()).to_string_lossy().into_owned();
+        let finished = Launch::new([&nested[..], &[&file]].concat()).finish();
+        assert_eq!(finished.status.code(), Some(1), "{finished}");
+        assert!(finished.stderr.contains("another seccomp supervisor"), "{finished}");
+    }
+    let made = std::fs::read_dir(scratch.path()).expect("the folder is there").count();
+    assert_eq!(made, 0, "programs ran");
 }
 
 #[test]
