@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use crate::signals::{ENDING, FORWARDED, Inherited};
+use crate::signals::Inherited;
 use crate::sys::{self, Change};
 use crate::{Config, LaunchError, limits, processes, signals, supervisor};
 
@@ -146,10 +146,9 @@ impl Front {
     }
 
     fn pass_on_signals(&self) {
-        while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
-            // The supervisor knows which of them count now.
-            if FORWARDED.contains(&signal) || ENDING.contains(&signal) {
-                let _ = sys::kill(self.supervisor, signal);
+        while let Some(arrived) = sys::next_signal(self.signals.as_fd()) {
+            if signals::is_passed_on(arrived) {
+                let _ = sys::kill(self.supervisor, arrived.signal);
             }
         }
     }

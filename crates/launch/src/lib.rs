@@ -11,6 +11,7 @@
 //!     levels: Levels::default(),
 //!     abi: Abi::default(),
 //!     give_up_streams: true,
+//!     prefix: "evtchn: run: ".into(),
 //! };
 //! evtchn_launch::run(&config)?.mirror() // ends as the program ended
 //! # ; Ok::<(), evtchn_launch::LaunchError>(())
@@ -78,6 +79,8 @@ pub struct Config {
     /// Whether the calling process gives up its standard input and output, and whatever else it has inherited, to the programs. Then who
     /// is at the other end sees them closed when the programs have closed them. Standard error stays.
     pub give_up_streams: bool,
+    /// How lines for the user begin that are written to standard error while the programs run, for example `evtchn: run: `.
+    pub prefix: String,
 }
 
 /// One program.

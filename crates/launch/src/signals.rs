@@ -2,18 +2,61 @@
 //! What the launcher does with signals, and what its programs find.
 //!
 //! Signals of the terminal reach the whole foreground group, the programs included: the launcher leaves them to the programs. Only when what
-//! is left are daemons, which no terminal reaches, SIGINT and SIGQUIT end them. Signals that somebody sends to the launcher are passed on. A program starts with the mask and the dispositions that the launcher itself was started with.
+//! is left are daemons, which no terminal reaches, SIGINT and SIGQUIT end them. Signals that another process sends to the launcher are
+//! passed on. A program starts with the mask and the dispositions that the launcher itself was started with.
 
 use std::os::fd::OwnedFd;
 
-use crate::sys;
+use crate::sys::{self, Arrived};
 
 /// What a terminal sends to stop a program.
 const STOPPING: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 /// What a terminal sends to end a program.
 pub const ENDING: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
-/// What is passed on to the programs.
-pub const FORWARDED: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+/// What is passed on to the programs, whoever sent it.
+const FORWARDED: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+/// What kills a program that has gone wrong.
+const CRASHES: [i32; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGSYS];
+/// The names of those that may kill a program.
+const NAMES: [(i32, &str); 20] = [
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGINT, "SIGINT"),
+    (libc::SIGQUIT, "SIGQUIT"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGTRAP, "SIGTRAP"),
+    (libc::SIGABRT, "SIGABRT"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGKILL, "SIGKILL"),
+    (libc::SIGUSR1, "SIGUSR1"),
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGUSR2, "SIGUSR2"),
+    (libc::SIGPIPE, "SIGPIPE"),
+    (libc::SIGALRM, "SIGALRM"),
+    (libc::SIGTERM, "SIGTERM"),
+    (libc::SIGIO, "SIGIO"),
+    (libc::SIGXCPU, "SIGXCPU"),
+    (libc::SIGXFSZ, "SIGXFSZ"),
+    (libc::SIGVTALRM, "SIGVTALRM"),
+    (libc::SIGSYS, "SIGSYS"),
+];
+
+/// Whether the programs are to be given a signal that has arrived here. What a key sends they have got already.
+pub fn is_passed_on(arrived: Arrived) -> bool {
+    FORWARDED.contains(&arrived.signal) || ENDING.contains(&arrived.signal) && !arrived.by_kernel
+}
+
+/// Whether a program that this signal has killed had gone wrong.
+pub fn is_crash(signal: i32) -> bool {
+    CRASHES.contains(&signal)
+}
+
+/// The signal's name; "signal N" for one that has none.
+pub fn name(signal: i32) -> String {
+    let named = NAMES.iter().find(|(number, _)| *number == signal);
+    named.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).into())
+}
 
 /// The signal state that the launcher was started with.
 pub struct Inherited {

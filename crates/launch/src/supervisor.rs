@@ -5,6 +5,7 @@
 //! meanwhile: the kernel counts the calls that were reported, and answers ENOENT for one that is gone. An idle supervisor is woken by nothing.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -16,12 +17,13 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use crate::front::{self, Ending, Report, ending};
-use crate::signals::{ENDING, FORWARDED, Inherited};
+use crate::signals::{ENDING, Inherited};
 use crate::spawn::{Launched, spawn};
 use crate::sys::{self, Change};
 use crate::trapped::{Handles, Trapped};
+use crate::warnings::Warnings;
 use crate::world::World;
-use crate::{Config, LaunchError, filter, limits, processes, signals, warnings};
+use crate::{Config, LaunchError, filter, limits, processes, signals};
 
 /// How long programs in the background have between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -50,14 +52,15 @@ pub fn run(
     for wanted in &config.programs {
         domains.push(host.join(wanted.domain, config.vcpus)?);
     }
-    let world = World::new(host, range).map_err(std::io::Error::from)?;
+    let world =
+        World::new(host, range, Warnings::new(config.prefix.clone())).map_err(std::io::Error::from)?;
     let mut supervisor = Supervisor::new(world, front)?;
     for (wanted, &domain) in config.programs.iter().zip(&domains) {
         match spawn(&wanted.argv, &program, &|| {
             inherited.restore();
             limits::restore_descriptors(descriptors);
         }) {
-            Ok(launched) => supervisor.add(launched, domain)?,
+            Ok(launched) => supervisor.add(wanted.argv.first(), launched, domain)?,
             Err(error) => {
                 processes::kill_descendants();
                 return Err(error);
@@ -72,6 +75,13 @@ pub fn run(
 struct Served {
     listener: OwnedFd,
     domain: DomId,
+}
+
+/// A program that was started.
+struct Started {
+    name: OsString,
+    domain: DomId,
+    process: i32,
 }
 
 /// A VIRQ to raise again and again.
@@ -90,8 +100,10 @@ struct Supervisor<'a> {
     events: OwnedFd,
     /// The listeners, by the order of the programs; `None` once nobody is left under the filter.
     served: Vec<Option<Served>>,
-    programs: Vec<i32>,
+    programs: Vec<Started>,
     living: BTreeSet<i32>,
+    /// The signals that have arrived here: those of a terminal have reached the programs, too, the others were passed on.
+    arrived: BTreeSet<i32>,
     ending: Option<Ending>,
     planned: Vec<Planned>,
     kill_at: Option<Instant>,
@@ -116,17 +128,19 @@ impl<'a> Supervisor<'a> {
             served: Vec::new(),
             programs: Vec::new(),
             living: BTreeSet::new(),
+            arrived: BTreeSet::new(),
             ending: None,
             planned: Vec::new(),
             kill_at: None,
         })
     }
 
-    fn add(&mut self, launched: Launched, domain: DomId) -> Result<(), LaunchError> {
+    fn add(&mut self, name: Option<&OsString>, launched: Launched, domain: DomId) -> Result<(), LaunchError> {
         let id = EventData::new_u64(self.served.len() as u64);
         epoll::add(&self.events, &launched.listener, id, EventFlags::IN).map_err(std::io::Error::from)?;
         self.served.push(Some(Served { listener: launched.listener, domain }));
-        self.programs.push(launched.process);
+        let name = name.cloned().unwrap_or_default();
+        self.programs.push(Started { name, domain, process: launched.process });
         self.living.insert(launched.process);
         Ok(())
     }
@@ -191,15 +205,17 @@ impl<'a> Supervisor<'a> {
     }
 
     fn take_signals(&mut self) {
-        while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+        while let Some(arrived) = sys::next_signal(self.signals.as_fd()) {
+            let signal = arrived.signal;
+            self.arrived.insert(signal);
             match signal {
                 libc::SIGCHLD => self.reap(),
                 libc::SIGCONT => self.signal_programs(signal),
-                signal if FORWARDED.contains(&signal) => self.signal_programs(signal),
                 // Daemons are not reached by the terminal that this one is.
                 signal if ENDING.contains(&signal) && self.living.is_empty() => {
                     processes::signal_descendants(libc::SIGTERM);
                 }
+                signal if signals::is_passed_on(arrived) => self.signal_programs(signal),
                 _ => {}
             }
         }
@@ -218,13 +234,13 @@ impl<'a> Supervisor<'a> {
 
     fn reap(&mut self) {
         while let Ok(Some((process, change))) = sys::child_change() {
-            let is_foreground = self.programs.last() == Some(&process);
+            let is_foreground = self.programs.last().is_some_and(|program| program.process == process);
             match (change, ending(change)) {
                 (Change::Stopped(_), _) if is_foreground => Report::Stopped.send(self.front),
                 (Change::Continued, _) if is_foreground => front::go_on(),
                 (_, Some(ending)) => {
-                    if self.living.remove(&process) && self.ending.is_none() && !is_foreground {
-                        self.tell_of_failure(process, ending);
+                    if self.living.remove(&process) {
+                        self.tell_of_failure(process, ending, is_foreground);
                     }
                     if is_foreground {
                         self.foreground_ended(ending);
@@ -235,15 +251,23 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// A program beside the foreground one has ended first. If it failed, the others may wait for it in vain.
-    fn tell_of_failure(&self, process: i32, ending: Ending) {
+    /// Says that a program has crashed, or that one beside the foreground one has failed first: the others may wait for it in vain.
+    /// A program that a signal has ended which the user sent to all is no news, nor what happens when all are asked to end.
+    fn tell_of_failure(&self, process: i32, ending: Ending, is_foreground: bool) {
+        let is_news = !is_foreground && self.ending.is_none();
         let how = match ending {
-            Ending::Exited(0) => return,
-            Ending::Exited(status) => format!("ended with status {status}"),
-            Ending::Killed(signal) => format!("was killed by signal {signal}"),
+            Ending::Exited(status @ 1..) if is_news => format!("ended with status {status}"),
+            Ending::Killed(signal)
+                if signals::is_crash(signal) || is_news && !self.arrived.contains(&signal) =>
+            {
+                format!("was killed by {}", signals::name(signal))
+            }
+            _ => return,
         };
-        let number = self.programs.iter().position(|&program| program == process).map_or(0, |n| n + 1);
-        warnings::tell(&format!("program {number} (process {process}) {how}"));
+        if let Some(program) = self.programs.iter().find(|program| program.process == process) {
+            let (name, domain) = (program.name.display(), program.domain.0);
+            self.world.warnings.tell(&format!("{name} (domain {domain}, process {process}) {how}"));
+        }
     }
 
     /// Programs that were started beside the foreground one end with it. What it leaves behind alone (a daemon) goes on.
@@ -253,9 +277,8 @@ impl<'a> Supervisor<'a> {
             processes::signal_descendants(libc::SIGTERM);
             self.kill_at = Some(Instant::now() + GRACE);
         } else if std::io::stderr().is_terminal() && !processes::descendants().is_empty() {
-            eprintln!(
-                "evtchn: run: the program has ended; what it left behind is served on (Ctrl-C ends it)"
-            );
+            let warnings = &self.world.warnings;
+            warnings.tell("the program has ended; what it left behind is served on (Ctrl-C ends it)");
         }
     }
 

@@ -198,12 +198,23 @@ pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Takes the next signal's number off a signal descriptor.
-pub fn next_signal(fd: BorrowedFd<'_>) -> Option<i32> {
+/// A signal that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Its number.
+    pub signal: i32,
+    /// Whether the kernel itself sent it, as it does for a key on the terminal, and not a process.
+    pub by_kernel: bool,
+}
+
+/// Takes the next signal off a signal descriptor.
+pub fn next_signal(fd: BorrowedFd<'_>) -> Option<Arrived> {
     let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
     let count = rustix::io::read(fd, &mut info[..]).ok()?;
-    // The signal's number is the first field.
-    (count == info.len()).then(|| i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
+    // The number, an error and the code are the first fields.
+    let (fields, _) = info.as_chunks().0.split_first_chunk::<3>()?;
+    let [signal, _, code] = fields.map(i32::from_ne_bytes);
+    (count == info.len()).then_some(Arrived { signal, by_kernel: code == libc::SI_KERNEL })
 }
 
 fn signal_set(signals: &[i32]) -> libc::sigset_t {

@@ -41,13 +41,13 @@ pub enum Thing {
 
 impl World {
     /// A world in which device files get descriptors in `range`.
-    pub fn new(host: Host, range: Range<u32>) -> Result<Self, OsErrno> {
+    pub fn new(host: Host, range: Range<u32>, warnings: Warnings) -> Result<Self, OsErrno> {
         Ok(Self {
             host,
             files: Files::new(limits::device_files())?,
             objects: Objects::new()?,
             folders: Folders::default(),
-            warnings: Warnings::default(),
+            warnings,
             next: range.end,
             range,
         })

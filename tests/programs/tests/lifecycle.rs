@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use evtchn_programs_tests::{Launch, Scratch, Source, evtchn, wait_until};
+use evtchn_programs_tests::{Finished, Launch, Scratch, Source, evtchn, wait_until};
 use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -80,7 +80,60 @@ fn a_missing_program_and_a_mistyped_option_are_wrong_usage() {
 fn the_failure_of_a_program_in_the_background_is_told() {
     let finished = Launch::new(["--", "sh", "-c", "exit 3", "--and", "--", "sleep", "0.3"]).finish();
     assert_eq!(finished.status.code(), Some(0), "{finished}");
-    assert!(finished.stderr.contains("program 1") && finished.stderr.contains("status 3"), "{finished}");
+    let line = told(&finished);
+    assert!(line.starts_with("evtchn: run: sh (domain 0, process "), "{finished}");
+    assert!(line.ends_with(") ended with status 3"), "{finished}");
+}
+
+/// What evtchn said, without what the program did.
+fn told(finished: &Finished) -> &str {
+    finished.stderr.lines().find(|line| line.starts_with("evtchn: ")).unwrap_or_default()
+}
+
+#[test]
+fn a_crash_is_told_with_the_program_and_the_signal() {
+    for name in ["SEGV", "BUS", "ILL", "FPE", "ABRT", "SYS"] {
+        let crash = format!("kill -{name} $$");
+        for words in [
+            &["--domain", "4", "--", "sh", "-c", &crash][..],
+            &["--domain", "4", "--", "sh", "-c", &crash, "--and", "--", "sleep", "0.3"],
+        ] {
+            let finished = Launch::new(words).finish();
+            let line = told(&finished);
+            assert!(line.starts_with("evtchn: run: sh (domain 4, process "), "{words:?}: {finished}");
+            assert!(line.ends_with(&format!(") was killed by SIG{name}")), "{words:?}: {finished}");
+        }
+    }
+}
+
+#[test]
+fn a_program_beside_the_last_one_that_somebody_kills_is_told() {
+    let finished = Launch::new(["--", "sh", "-c", "kill -TERM $$", "--and", "--", "sleep", "0.3"]).finish();
+    assert!(told(&finished).ends_with(" was killed by SIGTERM"), "{finished}");
+}
+
+#[test]
+fn a_single_program_that_is_asked_to_end_is_not_news() {
+    for name in ["INT", "TERM", "KILL"] {
+        let finished = shell(&format!("kill -{name} $$")).finish();
+        assert_eq!(finished.stderr, "", "{finished}");
+    }
+}
+
+#[test]
+fn what_the_user_ends_all_programs_with_is_not_news() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let scratch = Scratch::new();
+        let (wait, dir) = ("echo > \"$0/$1\"; exec sleep 60", scratch.arg());
+        let (first, last) = (["--", "sh", "-c", wait, &dir, "a"], ["--", "sh", "-c", wait, &dir, "b"]);
+        let running = Launch::new([&first[..], &["--and"], &last].concat()).start();
+        let up = || scratch.path().join("a").exists() && scratch.path().join("b").exists();
+        assert!(wait_until(SOON, up), "the programs did not start");
+        running.signal(signal);
+        let finished = running.finish();
+        assert_eq!(finished.shell_status(), 128 + signal.as_raw(), "{finished}");
+        assert_eq!(finished.stderr, "", "{finished}");
+    }
 }
 
 #[test]
@@ -167,6 +220,12 @@ fn programs_are_killed_when_evtchn_is_killed() {
 #[test]
 fn programs_end_when_evtchn_is_asked_to_end() {
     program_ends_with(Signal::TERM);
+}
+
+#[test]
+fn an_interrupt_sent_to_evtchn_alone_is_passed_on() {
+    program_ends_with(Signal::INT);
+    program_ends_with(Signal::QUIT);
 }
 
 #[test]

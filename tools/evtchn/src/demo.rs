@@ -84,11 +84,15 @@ fn demo(args: &Args) -> anyhow::Result<ExitCode> {
         levels: Levels::default(),
         abi: Abi::default(),
         give_up_streams: false,
+        prefix: format!("{}evtchn: demo: ", progress::erase()),
     };
     match evtchn_launch::run(&config)? {
         Ending::Exited(0) => {}
-        // It has said why.
-        other => other.mirror(),
+        // It has said why, or the user has ended it.
+        other => {
+            progress::clear();
+            other.mirror()
+        }
     }
     let report = Report::new(page);
     print(&report, args.json).context("print the result")?;

@@ -121,8 +121,14 @@ pub fn run(args: Args) -> anyhow::Result<Ending> {
         EventAbi::Fifo => Abi::Fifo,
         EventAbi::TwoLevel => Abi::TwoLevel,
     };
-    let config =
-        Config { programs: programs(args.program), vcpus: args.vcpus, levels, abi, give_up_streams: true };
+    let config = Config {
+        programs: programs(args.program),
+        vcpus: args.vcpus,
+        levels,
+        abi,
+        give_up_streams: true,
+        prefix: "evtchn: run: ".into(),
+    };
     evtchn_launch::run(&config).context("run")
 }
 

@@ -27,7 +27,8 @@ impl Progress {
         if self.next.is_some_and(|next| at >= next) {
             self.next = Some(at + INTERVAL);
             let left = end.saturating_sub(at) as f64 / 1e9;
-            write(&format!("demo: {doing}, {left:.1} s left, {sent} events sent"));
+            let text = format!("demo: {doing}, {left:.1} s left, {sent} events sent");
+            write(&format!("\r{text:WIDTH$}"));
         }
     }
 }
@@ -35,13 +36,22 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.next.is_some_and(|next| next > 0) {
-            write("");
-            let _ = write!(std::io::stderr(), "\r");
+            clear();
         }
     }
 }
 
+/// Erases a line that another process may have shown.
+pub fn clear() {
+    write(&erase());
+}
+
+/// What erases such a line; nothing where stderr is no terminal.
+pub fn erase() -> String {
+    if std::io::stderr().is_terminal() { format!("\r{:WIDTH$}\r", "") } else { String::new() }
+}
+
 /// A terminal that is gone is no reason to stop.
 fn write(text: &str) {
-    let _ = write!(std::io::stderr(), "\r{text:WIDTH$}");
+    let _ = write!(std::io::stderr(), "{text}");
 }
