@@ -65,14 +65,26 @@ fn a_file_that_is_no_program_is_named() {
 
 #[test]
 fn a_missing_program_and_a_mistyped_option_are_wrong_usage() {
-    for words in [
-        &["--and", "true"][..],
-        &["--domain", "3", "--and", "true"],
-        &["--bogus", "true"],
-        &["true", "--and"],
+    let (before, after) = ("a program is missing before --and", "a program is missing after --and");
+    for (words, complaint) in [
+        ("", "a program is missing (hint: "),
+        ("--domain 1", "a program is missing (hint: "),
+        ("--and true", before),
+        ("--domain 3 --and true", before),
+        ("-- --and true", before),
+        ("true --and", after),
+        ("true --and --", after),
+        ("true --and --and true", after),
+        ("true --and --domain 3", after),
+        ("--bogus true", "--bogus: no such option (hint: a program's own options come after its name"),
+        ("true --and --bogus true", "--bogus: no such option (hint: "),
+        ("--domian 1 true", "--domian: no such option (hint: there is --domain)"),
+        ("true --and --xen 4.17 true", "--xen: not allowed after --and (hint: "),
     ] {
-        let finished = Launch::new(words.iter().copied()).finish();
-        assert_eq!(finished.status.code(), Some(2), "{words:?}: {finished}");
+        let finished = Launch::new(words.split_whitespace()).finish();
+        assert_eq!(finished.status.code(), Some(2), "{words}: {finished}");
+        let begins = format!("evtchn: run: {complaint}");
+        assert!(finished.stderr.starts_with(&begins) && finished.stderr.lines().count() == 1, "{finished}");
     }
 }
 
@@ -158,11 +170,6 @@ fn what_is_left_behind_ends_with_an_interrupt() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     left.signal(Signal::INT);
     assert_eq!(left.finish().status.code(), Some(5));
-}
-
-#[test]
-fn no_program_is_wrong_usage() {
-    assert_eq!(Launch::new(["--domain", "1"]).finish().status.code(), Some(2));
 }
 
 #[test]

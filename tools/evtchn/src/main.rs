@@ -31,7 +31,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match parse().command {
         Command::Run(args) => run::run(args).map(|ending| ending.mirror()),
         Command::Demo(args) => demo::run(args),
         Command::DemoReceiver(part) => demo::receiver(part),
@@ -42,5 +42,14 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|error: anyhow::Error| {
         eprintln!("evtchn: {error:#}");
         error.downcast_ref::<LaunchError>().map_or(ExitCode::FAILURE, |error| error.status().into())
+    })
+}
+
+fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        if std::env::args_os().nth(1).is_some_and(|word| word == "run") {
+            run::refuse(&error);
+        }
+        error.exit()
     })
 }

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `evtchn run`.
 
+mod usage;
+
 use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 use evtchn_abi::virq::NR_VIRQS;
 use evtchn_abi::{DomId, Virq};
 use evtchn_launch::{Abi, Config, Ending, Levels, LinuxLevel, PeriodicVirq, Program, XenLevel};
+
+use usage::{AND, Place};
 
 /// The highest id that a domain can have.
 const LAST_DOMAIN: i64 = DomId::FIRST_RESERVED.0 as i64 - 1;
@@ -132,16 +135,22 @@ pub fn run(args: Args) -> anyhow::Result<Ending> {
     evtchn_launch::run(&config).context("run")
 }
 
+/// Ends the command for wrong usage that the parser found in its words.
+pub fn refuse(error: &clap::Error) -> ! {
+    usage::refuse(error, Place::First)
+}
+
 /// The first program, and those after each `--and`. A mistake there ends the command with its usage.
 fn programs(first: ProgramArgs) -> Vec<Program> {
     let ProgramArgs { domain, virqs, command } = first;
-    let mut groups = command.split(|word| word == "--and").map(<[OsString]>::to_vec);
+    let mut groups = command.split(|word| word == AND).map(<[OsString]>::to_vec);
     let argv = groups.next().unwrap_or_default();
     if argv.is_empty() {
-        clap::Error::raw(ErrorKind::MissingRequiredArgument, "a program is missing before --and\n").exit();
+        usage::nothing_before_and();
     }
     let further = groups.map(|group| {
-        let Further { program } = Further::parse_from(group);
+        let parsed = Further::try_parse_from(group);
+        let Further { program } = parsed.unwrap_or_else(|error| usage::refuse(&error, Place::Further));
         Program { domain: program.domain, argv: program.command, virqs: program.virqs }
     });
     std::iter::once(Program { domain, argv, virqs }).chain(further).collect()
