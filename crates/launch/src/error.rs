@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why programs could not be run.
 
+use std::env;
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
 use evtchn_host::StartError;
 
@@ -18,6 +20,12 @@ pub enum LaunchError {
         program: OsString,
         /// Why.
         source: io::Error,
+    },
+    /// A program that was named without a folder is in none of those of `PATH`.
+    #[error("{}: not found in PATH", program.display())]
+    NotInPath {
+        /// Its name.
+        program: OsString,
     },
     /// There is nothing to run.
     #[error("no program was given")]
@@ -67,10 +75,21 @@ impl LaunchError {
         }
     }
 
+    /// What it means that `program` could not be executed. One that is in `PATH` may lack what it needs itself: its interpreter.
+    pub(crate) fn program(program: OsString, source: io::Error) -> Self {
+        let is_missing = source.kind() == io::ErrorKind::NotFound;
+        if is_missing && !program.as_bytes().contains(&b'/') && !is_in_path(&program) {
+            Self::NotInPath { program }
+        } else {
+            Self::Program { program, source }
+        }
+    }
+
     /// The exit status for this error: 127 for a program that is not found, 126 for one that cannot be executed, else 1.
     #[must_use]
     pub fn status(&self) -> u8 {
         match self {
+            Self::NotInPath { .. } => NOT_FOUND,
             Self::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Self::Program { .. } => NOT_EXECUTABLE,
             Self::Supervisor { status, .. } => *status,
@@ -88,4 +107,9 @@ impl LaunchError {
         }
         text
     }
+}
+
+fn is_in_path(program: &OsStr) -> bool {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders).any(|folder| folder.join(program).exists())
 }

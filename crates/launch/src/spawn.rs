@@ -59,10 +59,10 @@ pub fn spawn(argv: &[OsString], filter: &[Instruction], prepare: &dyn Fn()) -> R
     to_child.write_all(&[1])?;
     match receive(&mut from_child)? {
         None => Ok(Launched { process, listener }),
-        Some((_, error)) => Err(LaunchError::Program {
-            program: argv.first().cloned().unwrap_or_default(),
-            source: io::Error::from_raw_os_error(error as i32),
-        }),
+        Some((_, error)) => {
+            let program = argv.first().cloned().unwrap_or_default();
+            Err(LaunchError::program(program, io::Error::from_raw_os_error(error as i32)))
+        }
     }
 }
 

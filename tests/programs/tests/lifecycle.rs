@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Starting and ending: statuses, signals, daemons, standard input and output.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,6 +55,24 @@ fn a_program_that_does_not_exist_is_named() {
     let finished = Launch::new(["--", "/nonexistent/program"]).finish();
     assert_eq!(finished.status.code(), Some(127), "{finished}");
     assert!(finished.stderr.contains("/nonexistent/program"), "{finished}");
+}
+
+#[test]
+fn a_program_that_is_in_no_folder_of_path_is_not_found_there() {
+    let finished = Launch::new(["--", "nonexistent-program"]).finish();
+    assert_eq!(finished.status.code(), Some(127), "{finished}");
+    assert_eq!(finished.stderr, "evtchn: run: nonexistent-program: not found in PATH\n");
+}
+
+#[test]
+fn a_script_in_path_without_its_interpreter_is_not_said_to_be_missing_there() {
+    let scratch = Scratch::new();
+    let script = scratch.path().join("script");
+    std::fs::write(&script, "#!/nonexistent/interpreter\n").expect("the script can be written");
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("it can be made executable");
+    let finished = Launch::new(["--", "script"]).env("PATH", scratch.path()).finish();
+    assert_eq!(finished.status.code(), Some(127), "{finished}");
+    assert_eq!(finished.stderr, "evtchn: run: script: No such file or directory (os error 2)\n");
 }
 
 #[test]

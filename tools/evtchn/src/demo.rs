@@ -37,8 +37,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Lets two processes in two domains exchange events, and measures it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How long.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    /// How long, 1 to 3600.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = crate::number::within(1..=3600))]
     seconds: u32,
     /// Print the result as JSON; times are in nanoseconds.
     #[arg(long)]

@@ -3,6 +3,7 @@
 
 mod demo;
 mod generate;
+mod number;
 mod run;
 
 use std::process::ExitCode;

@@ -14,12 +14,19 @@ use evtchn_launch::{Abi, Config, Ending, Levels, LinuxLevel, PeriodicVirq, Progr
 
 use usage::{AND, Place};
 
+use crate::number;
+
 /// The highest id that a domain can have.
-const LAST_DOMAIN: i64 = DomId::FIRST_RESERVED.0 as i64 - 1;
+const LAST_DOMAIN: u32 = DomId::FIRST_RESERVED.0 as u32 - 1;
 
 const MORE: &str = "\
-Options before the first program: all of the above. After --and: --domain and --virq, which belong to one program.
-A program whose name begins with - comes after --.
+Several programs:
+  Options before the first program: all of the above. After --and: --domain and
+  --virq, which belong to one program.
+
+  A program whose name begins with - comes after --. The word --and always
+  begins another program; one that wants it as an argument goes into a script:
+  sh -c './program --and'.
 
 Examples:
   evtchn run ./program --its-option
@@ -30,12 +37,15 @@ Examples:
       with VIRQ_DOM_EXC twice a second
 
 Exit status:
-  that of the last program, or its signal; 127 if a program is not found, 126 if it cannot be executed, 1 if it
-  cannot be run for another reason, 2 for wrong usage
+  That of the last program, or its signal; 127 if a program is not found, 126
+  if it cannot be executed, 1 if it cannot be run for another reason, 2 for
+  wrong usage.
 
 Signals:
-  SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to the programs. Those of the terminal reach the programs by themselves; when only
-  daemons are left, SIGINT and SIGQUIT end them. If evtchn is killed, so are the programs.";
+  SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to the programs. So are
+  SIGINT and SIGQUIT that a process sends to evtchn; those of the terminal
+  reach the programs by themselves. When only daemons are left, SIGINT and
+  SIGQUIT end them. If evtchn is killed, so are the programs.";
 
 /// Runs programs with a working /dev/xen/evtchn.
 ///
@@ -43,8 +53,9 @@ Signals:
 /// last one is in the foreground: its exit status is the command's, and when it ends the others get SIGTERM, and SIGKILL 5 seconds later.
 #[derive(clap::Args)]
 #[command(after_long_help = MORE)]
-#[command(override_usage = "evtchn run [OPTIONS] [--] PROGRAM [ARGS]... \
-    [--and [--domain N] [--virq N@MS] [--] PROGRAM [ARGS]...]...")]
+#[command(override_usage = "\
+evtchn run [OPTIONS] [--] PROGRAM [ARGS]...
+                  [--and [--domain N] [--virq N@MS] [--] PROGRAM [ARGS]...]...")]
 pub struct Args {
     /// Answer like this release of Xen (`current`: the latest, 4.21).
     #[arg(long, value_enum, default_value = "4.17")]
@@ -52,11 +63,11 @@ pub struct Args {
     /// Answer like the driver of this release of Linux (7.2 has BIND_STATIC).
     #[arg(long, value_enum, default_value = "6.1")]
     linux: Linux,
-    /// How events come to the domains' kernels. A program in domain 0 sees how many ports there are: 131,072, or 4,096.
+    /// How events come to the domains' kernels: fifo has 131,072 ports, two-level 4,096 (programs in domain 0 can see that).
     #[arg(long, value_enum, default_value_t)]
     abi: EventAbi,
-    /// How many vCPUs each domain has.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    /// How many vCPUs each domain has, 1 to 32.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::within(1..=32))]
     vcpus: u32,
     #[command(flatten)]
     program: ProgramArgs,
@@ -72,11 +83,12 @@ struct Further {
 
 #[derive(clap::Args)]
 struct ProgramArgs {
-    /// The domain the program runs in, 0 to 32751. Domain 0 is privileged.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=LAST_DOMAIN))]
+    /// The domain that the program runs in, 0 to 32751. Domain 0 is privileged. Several programs may share a domain; one after `--and` is in
+    /// domain 0, too, unless it says otherwise.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::within(0..=LAST_DOMAIN))]
     domain: u32,
-    /// Raise the virtual interrupt N in the program's domain every MS milliseconds. May be given several times. The kernel of every domain
-    /// has 0, and with `--abi two-level` 1; that of domain 0 also has 2, 9 and 16.
+    /// Raise the virtual interrupt N, 0 to 23, in the program's domain every MS milliseconds. May be given several times. Already taken by
+    /// the domain's kernel: 0; with `--abi two-level` also 1; in domain 0 also 2, 9 and 16.
     #[arg(long = "virq", value_name = "N@MS", value_parser = periodic_virq)]
     virqs: Vec<PeriodicVirq>,
     /// The program and its arguments.
@@ -181,6 +193,14 @@ mod tests {
 
     fn parse(words: &[&str]) -> Vec<Program> {
         programs(Whole::parse_from([&["run"], words].concat()).args.program)
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        let mut command = <Whole as clap::CommandFactory>::command().term_width(80);
+        let help = command.render_long_help().to_string();
+        let wide: Vec<_> = help.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(help.contains("Signals:") && wide.is_empty(), "{wide:?}");
     }
 
     #[test]
