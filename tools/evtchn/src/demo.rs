@@ -36,6 +36,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Lets two processes in two domains exchange events, and measures it.
 #[derive(clap::Args)]
+#[command(override_usage = "evtchn demo [--seconds N] [--json]")]
 pub struct Args {
     /// How long, 1 to 3600.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = crate::number::within(1..=3600))]
@@ -111,9 +112,14 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         serde_json::to_writer_pretty(&mut output, report)?;
         writeln!(output)?;
     } else {
-        write!(output, "{}", table::Table(report))?;
+        write!(output, "{}", table::Table { report, command: &command() })?;
     }
     Ok(output.flush()?)
+}
+
+/// How the user started this binary.
+fn command() -> String {
+    std::env::args().next().unwrap_or_else(|| "evtchn".into())
 }
 
 fn verdict(report: &Report) -> anyhow::Result<ExitCode> {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What packages install beside the binary: completions for shells, and man pages.
 
+mod man;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use clap_complete::Shell;
 
 /// Prints the completions for a shell.
@@ -34,15 +36,19 @@ pub fn completions(args: Completions, command: Command) -> anyhow::Result<ExitCo
 /// Writes the man pages of `command`.
 pub fn man(args: Man, command: Command) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.folder)
-        .and_then(|()| clap_mangen::generate_to(command, &args.folder))
+        .and_then(|()| man::write(command, &args.folder))
         .with_context(|| format!("man: {}", args.folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The command without its hidden subcommands, which the completions would offer.
+/// The command without its hidden subcommands, which the completions would offer, and with the word that is no option but looks like one.
 fn visible(command: &Command) -> Command {
     let subcommands = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
-    Command::new("evtchn").version(env!("CARGO_PKG_VERSION")).subcommands(subcommands.cloned())
+    let and = Arg::new("and").long("and").action(ArgAction::SetTrue).help("Begin another program");
+    Command::new("evtchn")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommands(subcommands.cloned())
+        .mut_subcommand("run", |run| run.arg(and))
 }
 
 #[cfg(test)]
@@ -52,10 +58,10 @@ mod tests {
     #[test]
     fn hidden_commands_are_not_completed() {
         let command = Command::new("evtchn")
-            .subcommand(Command::new("shown"))
+            .subcommand(Command::new("run"))
             .subcommand(Command::new("hidden").hide(true));
         let visible = visible(&command);
         let names: Vec<_> = visible.get_subcommands().map(Command::get_name).collect();
-        assert_eq!(names, ["shown"]);
+        assert_eq!(names, ["run"]);
     }
 }

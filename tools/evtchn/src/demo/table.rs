@@ -21,17 +21,20 @@ round trip    from before the ping's notification until the read of the
 Every time includes the supervisor: a third process, which serves each open,
 ioctl, read and write of these two.";
 
-const YOUR_OWN: &str = "Run your own program this way:  evtchn run -- ./program";
-
 /// A row's name, and how its figure is found.
 type Row<T> = (&'static str, fn(T) -> u64);
 
 /// A report with its explanations.
-pub struct Table<'a>(pub &'a Report);
+pub struct Table<'a> {
+    /// The report.
+    pub report: &'a Report,
+    /// What runs `evtchn`.
+    pub command: &'a str,
+}
 
 impl Display for Table<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Report { seconds, sender_domain, receiver_domain, ping_pong, flood, .. } = self.0;
+        let Report { seconds, sender_domain, receiver_domain, ping_pong, flood, .. } = self.report;
         writeln!(
             f,
             "Two processes in domains {sender_domain} and {receiver_domain}, one event channel, {seconds} s:"
@@ -42,7 +45,7 @@ impl Display for Table<'_> {
         counts(f, both)?;
         percentiles(f, "latency", both.map(|traffic| traffic.latency_ns))?;
         percentiles(f, "round trip", both.map(|traffic| traffic.round_trip_ns))?;
-        writeln!(f, "\n{NOTES}\n\n{YOUR_OWN}")
+        writeln!(f, "\n{NOTES}\n\nRun your own program this way:  {} run -- ./program", self.command)
     }
 }
 
@@ -131,7 +134,7 @@ mod tests {
             lost: 2,
             complete: true,
         };
-        let text = Table(&report).to_string();
+        let text = Table { report: &report, command: "evtchn" }.to_string();
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         for row in [
             "events sent 0 1,200",
