@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions};
 
 use crate::LaunchError;
 use crate::sys::{self, Instruction};
@@ -21,6 +21,15 @@ pub struct Launched {
     pub process: i32,
     /// Where its stopped calls are reported, and those of all its descendants.
     pub listener: OwnedFd,
+}
+
+/// What became of a program that was to be started.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It runs.
+    Launched(Launched),
+    /// This signal came first: somebody ends the whole group before all programs run.
+    Killed(i32),
 }
 
 /// What the child tells: a tag and a value.
@@ -43,14 +52,28 @@ fn parse(message: Message) -> (u32, u32) {
 ///
 /// # Errors
 /// The program cannot be executed, or the kernel does not take the filter.
-pub fn spawn(argv: &[OsString], filter: &[Instruction], prepare: &dyn Fn()) -> Result<Launched, LaunchError> {
-    let (mut from_child, to_parent) = io::pipe()?;
-    let (from_parent, mut to_child) = io::pipe()?;
+pub fn spawn(argv: &[OsString], filter: &[Instruction], prepare: &dyn Fn()) -> Result<Outcome, LaunchError> {
+    let (from_child, to_parent) = io::pipe()?;
+    let (from_parent, to_child) = io::pipe()?;
     let Some(process) = sys::fork()? else {
         drop((from_child, to_child));
         run_child(argv, filter, prepare, to_parent, from_parent);
     };
     drop((to_parent, from_parent));
+    match follow(process, argv, from_child, to_child) {
+        Ok(listener) => Ok(Outcome::Launched(Launched { process, listener })),
+        Err(LaunchError::System(error)) => death(process)?.map(Outcome::Killed).ok_or(error.into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The parent's part, until the program is executed.
+fn follow(
+    process: i32,
+    argv: &[OsString],
+    mut from_child: io::PipeReader,
+    mut to_child: io::PipeWriter,
+) -> Result<OwnedFd, LaunchError> {
     let listener = match receive(&mut from_child)? {
         Some((LISTENER, number)) => take_listener(process, number)?,
         Some((_, error)) => return Err(LaunchError::filter(io::Error::from_raw_os_error(error as i32))),
@@ -58,7 +81,7 @@ pub fn spawn(argv: &[OsString], filter: &[Instruction], prepare: &dyn Fn()) -> R
     };
     to_child.write_all(&[1])?;
     match receive(&mut from_child)? {
-        None => Ok(Launched { process, listener }),
+        None => Ok(listener),
         Some((_, error)) => {
             let program = argv.first().cloned().unwrap_or_default();
             Err(LaunchError::program(program, io::Error::from_raw_os_error(error as i32)))
@@ -75,10 +98,19 @@ fn receive(from_child: &mut impl Read) -> io::Result<Option<(u32, u32)>> {
     }
 }
 
+/// The signal that killed a child which did not get as far as its program. One that nobody talks to any more ends by itself.
+fn death(process: i32) -> io::Result<Option<i32>> {
+    let status = rustix::process::waitpid(Some(pid(process)?), WaitOptions::empty())?;
+    Ok(status.and_then(|(_, status)| status.terminating_signal()))
+}
+
+fn pid(process: i32) -> io::Result<Pid> {
+    Pid::from_raw(process).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
 fn take_listener(process: i32, number: u32) -> Result<OwnedFd, LaunchError> {
-    let pid = Pid::from_raw(process).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let pidfd =
-        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(io::Error::from)?;
+    let pidfd = rustix::process::pidfd_open(pid(process)?, rustix::process::PidfdFlags::empty())
+        .map_err(io::Error::from)?;
     let listener = sys::pidfd_getfd(pidfd.as_fd(), number).map_err(io::Error::from)?;
     // Older kernels do without.
     let _ = sys::prefer_same_processor(listener.as_fd());

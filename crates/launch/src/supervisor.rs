@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::front::{self, Ending, Report, ending};
 use crate::signals::{ENDING, Inherited};
-use crate::spawn::{Launched, spawn};
+use crate::spawn::{Launched, Outcome, spawn};
 use crate::sys::{self, Change};
 use crate::trapped::{Handles, Trapped};
 use crate::warnings::Warnings;
@@ -60,7 +60,11 @@ pub fn run(
             inherited.restore();
             limits::restore_descriptors(descriptors);
         }) {
-            Ok(launched) => supervisor.add(wanted.argv.first(), launched, domain)?,
+            Ok(Outcome::Launched(launched)) => supervisor.add(wanted.argv.first(), launched, domain)?,
+            Ok(Outcome::Killed(signal)) => {
+                processes::kill_descendants();
+                return Ok(Ending::Killed(signal));
+            }
             Err(error) => {
                 processes::kill_descendants();
                 return Err(error);

@@ -2,10 +2,11 @@
 //! `evtchn demo` as a user runs it.
 
 use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 fn demo(arguments: &[&str]) -> Command {
@@ -54,7 +55,8 @@ fn people_get_a_table_and_the_next_step() {
     let output = demo(&["--seconds", "1"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("events sent") && text.contains("p99.9"), "{text}");
-    assert!(text.contains("evtchn run -- ./program"), "{text}");
+    let command = concat!("way:  ", env!("CARGO_BIN_EXE_evtchn"), " run -- ./program\n");
+    assert!(text.ends_with(command), "{text}");
 }
 
 #[test]
@@ -68,8 +70,20 @@ fn a_demo_whose_receiver_is_killed_fails() {
     // Whether an event was lost depends on what the receiver was doing.
     assert_eq!(json(&output)["complete"], false);
     let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.lines().all(|line| line.starts_with("evtchn: demo: ")), "{complaint}");
+    assert!(complaint.contains(" (domain 1, process ") && complaint.contains(" was killed by SIGKILL\n"));
     let last = complaint.lines().last().unwrap_or_default();
     assert!(last.starts_with("evtchn: demo: ") && last.contains("hint"), "{complaint}");
+}
+
+#[test]
+fn a_demo_that_the_user_interrupts_ends_in_silence() {
+    let child = demo(&["--seconds", "30"]).process_group(0).spawn().unwrap();
+    receiver_of(&child);
+    kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(Signal::INT.as_raw()), "{output:?}");
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
 }
 
 /// The demo's receiving program, once it runs.
