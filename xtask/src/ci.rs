@@ -76,10 +76,10 @@ fn documentation() -> Result<()> {
     cargo::run(&mut command, "cargo doc")
 }
 
-/// A small VMM around the engine, and a guest that exchanges a million events with itself. Both check themselves.
+/// Two domains on the engine, and a guest that exchanges a million events with itself. Both check themselves.
 fn examples() -> Result<()> {
     for (package, example, words) in [
-        ("evtchn-engine", "vmm", &[][..]),
+        ("evtchn-engine", "two_domains", &[][..]),
         ("evtchn-guest", "two_vcpus", &["fifo"]),
         ("evtchn-guest", "two_vcpus", &["two-level"]),
     ] {

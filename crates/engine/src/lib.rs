@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The hypervisor side of Xen event channels.
 //!
-//! # A small VMM
+//! # Two domains
 //!
 //! Two guests with a channel between them: one with the two-level ABI, and one with the FIFO ABI, whose kernel is played by
-//! `evtchn-guest`. (The repository has the same with threads, polls, deadlines and long resets: `examples/vmm`.)
+//! `evtchn-guest`. The repository has the same with threads, polls, deadlines and long resets, the crate's example `two_domains`; and
+//! a VMM that boots Linux on KVM, `examples/vmm`.
 //!
 //! ```
 //! use std::collections::HashMap;

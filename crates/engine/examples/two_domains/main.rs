@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A small VMM around the engine, complete but for the processor: two domains with memory, a vCPU each, hypercalls,
-//! upcalls, polls with deadlines, and an orderly end.
+//! Two domains on the engine, in a VMM that is complete but for the processor: with memory, a vCPU each, hypercalls,
+//! upcalls, polls with deadlines, and an orderly end. One with a processor, which boots Linux, is `examples/vmm` of the repository.
 //!
 //! ```text
-//! cargo run -p evtchn-engine --example vmm
+//! cargo run -p evtchn-engine --example two_domains
 //! ```
 //!
 //! * `memory.rs`: guest memory, as pages that are shared with the engine and as bytes for hypercall arguments;
@@ -109,7 +109,7 @@ fn destroy(engine: &Engine<Vmm>, domain: DomId) -> Result<(), OpError> {
 /// If an event were lost, a guest would sleep for ever.
 fn watchdog() {
     thread::sleep(Duration::from_secs(60));
-    eprintln!("vmm: the guests take too long: an event was lost, or one of them has panicked");
+    eprintln!("two_domains: the guests take too long: an event was lost, or one of them has panicked");
     process::exit(1);
 }
 
