@@ -18,11 +18,11 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use evtchn_abi::{DomId, Errno, Gfn, Layout, Op, VcpuId};
+use evtchn_abi::{DomId, Errno, Gfn, Layout, VcpuId};
 use evtchn_engine::{DomainConfig, Engine, Hooks, Upcall};
 use evtchn_guest::{
-    Answer, Auto, ChannelId, Event, Events, FifoVcpu, Frame, Frames, Hypercall, InProcess, Kernel, Settings,
-    Table, TwoLevelVcpu,
+    Answer, Auto, ChannelId, Event, Events, FifoVcpu, Frame, Frames, InProcess, Settings, Table,
+    TwoLevelVcpu, WithClock,
 };
 use evtchn_sync::HeapPage;
 
@@ -72,27 +72,16 @@ static ENGINE: LazyLock<Engine<Vmm>> = LazyLock::new(|| Engine::new(Vmm { thread
 
 // ---- The guest's kernel. ---------------------------------------------------------------------------------------------
 
-struct Machine(Instant);
+type Machine = WithClock<InProcess<&'static Engine<Vmm>>, fn() -> u64, fn(VcpuId, u64)>;
 
-impl Hypercall for Machine {
-    fn event_channel_op(&self, op: Op, argument: &mut [u8]) -> Result<(), Errno> {
-        InProcess::new(&*ENGINE, GUEST, VcpuId(0)).event_channel_op(op, argument)
-    }
-
-    // Called for every event: by the shorter way.
-    fn send(&self, port: evtchn_abi::Port) -> Result<(), Errno> {
-        InProcess::new(&*ENGINE, GUEST, VcpuId(0)).send(port)
-    }
+fn machine() -> Machine {
+    // Only channels of the flow "late" are delayed: there are none.
+    WithClock::new(InProcess::new(&ENGINE, GUEST, VcpuId(0)), now, |_, _| {})
 }
 
-impl Kernel for Machine {
-    fn now(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn expire_at(&self, _: VcpuId, _: u64) {
-        // Only channels of the flow "late" are delayed: there are none.
-    }
+fn now() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 type Handler = Box<dyn FnMut(&Event<'_>) -> Answer + Send>;
@@ -122,7 +111,7 @@ fn boot(two_level: bool) -> Result<Arc<Guest>, Errno> {
     if two_level {
         abi.use_two_level();
     }
-    let guest = Arc::new(Events::new(abi, Machine(Instant::now()), Table::new()));
+    let guest = Arc::new(Events::new(abi, machine(), Table::new()));
     guest.start();
     VCPUS.into_iter().try_for_each(|vcpu| guest.online(vcpu))?;
     Ok(guest)

@@ -230,7 +230,7 @@ pub use abi::{Abi, Scan};
 pub use auto::{Auto, Choice};
 pub use events::{
     Answer, Channel, ChannelId, Event, Events, Flow, Handler, Kernel, Limits, PortSlot, Resumed, Settings,
-    Share, Slices, Source, Stats, Storage, Table, VcpuSlot,
+    Share, Slices, Source, Stats, Storage, Table, VcpuSlot, WithClock,
 };
 pub use fifo::{Fifo, FifoVcpu};
 #[cfg(feature = "engine")]

@@ -15,8 +15,8 @@ use std::thread::LocalKey;
 use evtchn_abi::fifo::{ControlBlock, LINKED, PENDING};
 use evtchn_abi::{DomId, Errno, Gfn, Layout, Op, Port, Priority, VcpuId, VcpuOp, fifo};
 use evtchn_guest::{
-    Abi, Answer, Auto, Event, Events, Fifo, FifoVcpu, Frame, Frames, Hypercall, Settings, Table, TwoLevel,
-    TwoLevelVcpu,
+    Abi, Answer, Auto, Event, Events, Fifo, FifoVcpu, Frame, Frames, Hypercall, Kernel, Settings, Table,
+    TwoLevel, TwoLevelVcpu, WithClock,
 };
 use evtchn_sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use evtchn_sync::{HeapPage, Page};
@@ -279,26 +279,14 @@ fn nothing_on_an_events_way_allocates() {
 }
 
 /// A kernel whose clock stands still.
-struct Kernel;
-
-impl Hypercall for Kernel {
-    fn event_channel_op(&self, op: Op, arg: &mut [u8]) -> Result<(), Errno> {
-        Xen.event_channel_op(op, arg)
-    }
-}
-
-impl evtchn_guest::Kernel for Kernel {
-    fn now(&self) -> u64 {
-        0
-    }
-
-    fn expire_at(&self, _: VcpuId, _: u64) {}
+fn kernel() -> impl Kernel {
+    WithClock::new(Xen, || 0, |_, _| {})
 }
 
 type Handler = fn(&Event<'_>) -> Answer;
 
 /// A channel on port 70, bound, signalled, masked, delayed, moved and closed.
-fn live(guest: Events<impl Abi, Kernel, Table<Handler, 4, 128, 1>>, raise: impl Fn(Port)) {
+fn live(guest: Events<impl Abi, impl Kernel, Table<Handler, 4, 128, 1>>, raise: impl Fn(Port)) {
     let mut calls = 0;
     let settings = Settings::default().late_eoi();
     guest.start();
@@ -322,9 +310,9 @@ fn live(guest: Events<impl Abi, Kernel, Table<Handler, 4, 128, 1>>, raise: impl 
 fn nothing_is_allocated_in_the_life_of_a_channel() {
     for layout in [&Layout::X86_64, &Layout::X86_32] {
         let machine = Machine::new(layout);
-        let two_level = Events::new(machine.two_level(), Kernel, Table::new());
+        let two_level = Events::new(machine.two_level(), kernel(), Table::new());
         assert_eq!(counted(&ALLOCATIONS, || live(two_level, |port| machine.raise_bit(port))), 0);
-        let fifo = Events::new(machine.fifo(), Kernel, Table::new());
+        let fifo = Events::new(machine.fifo(), kernel(), Table::new());
         assert_eq!(counted(&ALLOCATIONS, || live(fifo, |port| machine.raise_word(port))), 0);
     }
 }

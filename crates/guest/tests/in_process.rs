@@ -2,18 +2,21 @@
 //! The engine in the same process as a guest's hypervisor.
 #![allow(missing_docs)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use evtchn_abi::args::{PhysdevIrqStatusQuery, StatusKind};
 use evtchn_abi::{
-    CallbackVia, DomId, Errno, Gfn, HvmParam, Op, Pirq, Port, Priority, VcpuId, Virq, args::Close,
+    CallbackVia, DomId, Errno, Gfn, HvmParam, Layout, Op, Pirq, Port, Priority, VcpuId, Virq, args::Close,
 };
 use evtchn_engine::test_utils::page;
 use evtchn_engine::{DomainConfig, DomainKind, Engine, Hooks, PirqStatus, Upcall};
-use evtchn_guest::{Hypercall, InProcess, Recording};
+use evtchn_guest::{
+    Answer, Event, Events, Frames, Hypercall, InProcess, Recording, Settings, Table, TwoLevel, TwoLevelVcpu,
+    WithClock,
+};
 use evtchn_sync::{HeapPage, Page};
 
 const GUEST: DomId = DomId(1);
@@ -151,6 +154,52 @@ fn the_typed_door_answers_as_the_raw_one() {
         // What is recorded goes by the raw functions.
         let raw = everything(&Recording::new(InProcess::new(&raw, GUEST, V0), |_| ()));
         assert_eq!(typed, raw);
+    }
+}
+
+#[test]
+fn with_a_clock_it_answers_as_without() {
+    let [bare, clocked] = [(); 2].map(|()| machine(DomainKind::Hvm).0);
+    let bare = everything(&InProcess::new(&bare, GUEST, V0));
+    let clocked = WithClock::new(InProcess::new(&clocked, GUEST, V0), || 0, |_: VcpuId, _: u64| {});
+    assert_eq!(everything(&clocked), bare);
+}
+
+#[test]
+fn a_delay_is_measured_and_asked_for_by_the_clock() {
+    let (engine, shared) = machine(DomainKind::Pv);
+    let (now, asked) = (Cell::new(1_000), RefCell::new(Vec::new()));
+    let kernel = WithClock::new(
+        InProcess::new(&engine, GUEST, V0),
+        || now.get(),
+        |vcpu: VcpuId, deadline| asked.borrow_mut().push((vcpu, deadline)),
+    );
+    let calls = Cell::new(0);
+    let handler = |_: &Event<'_>| {
+        calls.set(calls.get() + 1);
+        Answer::Spurious
+    };
+    let memory = Frames::<_, [_; 0]>::two_level(shared, &Layout::X86_64);
+    let abi = TwoLevel::new(memory, [TwoLevelVcpu::new()]);
+    let guest = Events::new(abi, kernel, Table::<_, 2, 64, 1>::new());
+    guest.start();
+    guest.online(V0).unwrap();
+    let channel = guest.bind_ipi(Settings::on(V0).late_eoi(), handler).unwrap();
+    // Each event is for nothing, until that is too much.
+    while asked.borrow().is_empty() {
+        guest.notify(channel).unwrap();
+        let _ = guest.upcall(V0);
+        assert!(calls.get() < 100);
+    }
+    let before = calls.get();
+    let (vcpu, deadline) = asked.borrow()[0];
+    assert!(vcpu == V0 && deadline > 1_000);
+    guest.notify(channel).unwrap();
+    for (time, handled) in [(deadline - 1, before), (deadline, before + 1)] {
+        now.set(time);
+        guest.expire(V0);
+        let _ = guest.upcall(V0);
+        assert_eq!(calls.get(), handled);
     }
 }
 

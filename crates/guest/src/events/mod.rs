@@ -3,6 +3,7 @@
 
 mod bind;
 mod channel;
+mod clock;
 mod deliver;
 mod handler;
 mod late;
@@ -21,6 +22,7 @@ use evtchn_sync::const_fn;
 use crate::{Abi, Hypercall};
 pub use bind::{Flow, Settings};
 pub use channel::{Channel, ChannelId, Share, Source};
+pub use clock::WithClock;
 pub use handler::{Answer, Event, Handler};
 pub use late::Limits;
 pub use resume::Resumed;
@@ -29,7 +31,7 @@ pub use table::{PortSlot, Slices, Storage, Table, VcpuSlot};
 
 use state::{EXPLICIT, State};
 
-/// The kernel that the events are for.
+/// The kernel that the events are for. [`WithClock`] makes one of any [`Hypercall`].
 pub trait Kernel: Hypercall {
     /// The time in nanoseconds since some moment. It does not go back.
     fn now(&self) -> u64;

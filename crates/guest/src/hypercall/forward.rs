@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What points to a [`Hypercall`] is one.
+//! What points to a [`Hypercall`] is one, and so is one with a clock.
 
 use core::num::NonZeroU64;
 
@@ -10,24 +10,27 @@ use evtchn_abi::{
 };
 
 use super::Hypercall;
+use crate::WithClock;
 
 /// Every function, so that those that an implementor has overridden stay so.
 macro_rules! forward {
     ($($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
-        forward! { for &T: $($name($($arg: $type),*) -> $result;)* }
+        forward! { [T: Hypercall + ?Sized] &T, self => **self; $($name($($arg: $type),*) -> $result;)* }
         #[cfg(feature = "alloc")]
-        forward! { for alloc::boxed::Box<T>: $($name($($arg: $type),*) -> $result;)* }
+        forward! { [T: Hypercall + ?Sized] alloc::boxed::Box<T>, self => **self; $($name($($arg: $type),*) -> $result;)* }
         #[cfg(feature = "alloc")]
-        forward! { for alloc::rc::Rc<T>: $($name($($arg: $type),*) -> $result;)* }
+        forward! { [T: Hypercall + ?Sized] alloc::rc::Rc<T>, self => **self; $($name($($arg: $type),*) -> $result;)* }
         #[cfg(feature = "alloc")]
-        forward! { for alloc::sync::Arc<T>: $($name($($arg: $type),*) -> $result;)* }
+        forward! { [T: Hypercall + ?Sized] alloc::sync::Arc<T>, self => **self; $($name($($arg: $type),*) -> $result;)* }
+        forward! { [T: Hypercall, N, X] WithClock<T, N, X>, self => self.hypercall; $($name($($arg: $type),*) -> $result;)* }
     };
-    (for $pointer:ty: $($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
-        impl<T: Hypercall + ?Sized> Hypercall for $pointer {
+    ([$($generics:tt)*] $type:ty, $this:ident => $inner:expr;
+     $($name:ident($($arg:ident: $arg_type:ty),*) -> $result:ty;)*) => {
+        impl<$($generics)*> Hypercall for $type {
             $(
                 #[inline]
-                fn $name(&self, $($arg: $type),*) -> Result<$result, Errno> {
-                    (**self).$name($($arg),*)
+                fn $name(&$this, $($arg: $arg_type),*) -> Result<$result, Errno> {
+                    ($inner).$name($($arg),*)
                 }
             )*
         }
