@@ -109,7 +109,10 @@ const BLOCKS_PER_PAGE: usize = PAGE_SIZE / BLOCK_DISTANCE;
 const _: () =
     assert!(ControlBlock::SIZE <= BLOCK_DISTANCE && BLOCK_DISTANCE.is_multiple_of(ControlBlock::ALIGN));
 
-/// The pages that a guest has for its event channels, in slices. `S` is `&[Frame<P>]`, `Vec<Frame<P>>` or the like.
+/// The pages that a guest has for its event channels, in slices.
+///
+/// All three lists are of one type `S`, however long each is: so take `&[Frame<P>]` or `Vec<Frame<P>>`; arrays fit only where all are
+/// of the same length, as `[Frame<P>; 0]` is for two-level.
 ///
 /// ```
 /// use evtchn_abi::{Gfn, Layout};
