@@ -61,7 +61,8 @@
 //!     }
 //! }
 //!
-//! /// The same, as the FIFO guest's kernel sees it.
+//! /// The same, as the FIFO guest's kernel sees it: its `event_channel_op` only, all else is ENOSYS.
+//! /// `evtchn_guest::InProcess` is the whole of it, ready made, for guests whose registers need not be played.
 //! struct Xen<'e>(Mutex<Caller<'e, Vmm>>);
 //! impl evtchn_guest::Hypercall for Xen<'_> {
 //!     fn event_channel_op(&self, op: Op, argument: &mut [u8]) -> Result<(), Errno> {
