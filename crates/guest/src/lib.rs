@@ -13,17 +13,15 @@
 //!
 //! # A kernel with the FIFO ABI
 //!
-//! With two vCPUs, here as two threads, and with `evtchn-engine` in the place of Xen. In a kernel `Machine` executes the hypercall instruction and reads the
-//! clock, and the entry point of the interrupt calls [`Events::upcall`].
+//! With two vCPUs, and with `evtchn-engine` in the place of Xen. In a kernel `XEN` is the `Xen` of `evtchn-hypercall`, and the entry point of
+//! the interrupt calls [`Events::upcall`].
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 //! use std::sync::LazyLock;
 //!
-//! use evtchn_abi::{DomId, Errno, Gfn, Layout, Op, Port, Priority, VcpuId, Virq};
-//! use evtchn_guest::{
-//!     Answer, Event, Events, Fifo, FifoVcpu, Frame, Frames, Hypercall, InProcess, Kernel, Scan, Settings, Table,
-//! };
+//! use evtchn_abi::{DomId, Gfn, Layout, Priority, VcpuId, Virq};
+//! use evtchn_guest::{Answer, Event, Events, Fifo, FifoVcpu, Frame, Frames, Scan, Settings, Table, WithClock};
 //! use evtchn_sync::HeapPage;
 //! # use evtchn_engine::{DomainConfig, Engine, Hooks, Upcall};
 //! # use std::sync::Arc;
@@ -37,7 +35,13 @@
 //! #     }
 //! # }
 //! # static ENGINE: LazyLock<Engine<Vmm>> = LazyLock::new(|| Engine::new(Vmm));
-//! # fn xen() -> InProcess<&'static Engine<Vmm>> { InProcess::new(&ENGINE, DomId(1), VcpuId(0)) }
+//! # struct TheEngine;
+//! # impl std::ops::Deref for TheEngine {
+//! #     type Target = Engine<Vmm>;
+//! #     fn deref(&self) -> &Engine<Vmm> { &ENGINE }
+//! # }
+//! # type Xen = evtchn_guest::InProcess<TheEngine>;
+//! # const XEN: Xen = Xen::new(TheEngine, DomId(1), VcpuId(0));
 //!
 //! // The pages that the kernel shares with Xen: shared_info, control blocks, words for 1,024 ports.
 //! static PAGES: [HeapPage; 3] = [const { HeapPage::new() }; 3];
@@ -50,27 +54,24 @@
 //!     event_array: &[Frame { page: &PAGES[2], gfn: Gfn(2) }],
 //! };
 //!
-//! struct Machine;
-//! impl Hypercall for Machine {
-//!     fn event_channel_op(&self, op: Op, argument: &mut [u8]) -> Result<(), Errno> {
-//!         xen().event_channel_op(op, argument) // evtchn_hypercall::... in a kernel
-//!     }
+//! // What the events need of the kernel: hypercalls, and a clock.
+//! type Machine = WithClock<Xen, fn() -> u64, fn(VcpuId, u64)>;
+//! fn now() -> u64 {
+//!     0 // nanoseconds, from Xen's clock
 //! }
-//! impl Kernel for Machine {
-//!     fn now(&self) -> u64 {
-//!         0 // nanoseconds, from Xen's clock
-//!     }
-//!     fn expire_at(&self, _vcpu: VcpuId, _deadline: u64) {
-//!         // Ask the timer to call EVENTS.expire(vcpu) then.
-//!     }
+//! fn expire_at(_vcpu: VcpuId, _deadline: u64) {
+//!     // Ask the timer to call EVENTS.expire(vcpu) then.
 //! }
 //!
 //! // Up to 16 channels, on ports below 64, for two vCPUs.
 //! type Handler = fn(&Event<'_>) -> Answer;
 //! static TABLE: Table<Handler, 16, 64, 2> = Table::new();
 //! type Abi = Fifo<&'static Pages, [FifoVcpu; 2]>;
-//! static EVENTS: Events<Abi, Machine, &Table<Handler, 16, 64, 2>> =
-//!     Events::new(Fifo::new(&MEMORY, [FifoVcpu::new(), FifoVcpu::new()]), Machine, &TABLE);
+//! static EVENTS: Events<Abi, Machine, &Table<Handler, 16, 64, 2>> = Events::new(
+//!     Fifo::new(&MEMORY, [FifoVcpu::new(), FifoVcpu::new()]),
+//!     WithClock::new(XEN, now, expire_at),
+//!     &TABLE,
+//! );
 //!
 //! static TICKS: AtomicU32 = AtomicU32::new(0);
 //! fn tick(_: &Event<'_>) -> Answer {
@@ -119,7 +120,7 @@
 //! Only the ABI is another, and the pages are fewer:
 //!
 //! ```
-//! # use evtchn_abi::{DomId, Errno, Layout, Op, VcpuId, Virq};
+//! # use evtchn_abi::{DomId, Layout, VcpuId, Virq};
 //! # use evtchn_engine::{DomainConfig, Engine, Hooks, Upcall};
 //! # use std::sync::LazyLock;
 //! # struct Vmm;
@@ -129,20 +130,16 @@
 //! #     fn wake_poller(&self, _: DomId, _: VcpuId) {}
 //! # }
 //! # static ENGINE: LazyLock<Engine<Vmm>> = LazyLock::new(|| Engine::new(Vmm));
-//! # fn xen() -> InProcess<&'static Engine<Vmm>> { InProcess::new(&ENGINE, DomId(1), VcpuId(0)) }
-//! # struct Machine;
-//! # impl Hypercall for Machine {
-//! #     fn event_channel_op(&self, op: Op, argument: &mut [u8]) -> Result<(), Errno> {
-//! #         xen().event_channel_op(op, argument)
-//! #     }
+//! # struct TheEngine;
+//! # impl std::ops::Deref for TheEngine {
+//! #     type Target = Engine<Vmm>;
+//! #     fn deref(&self) -> &Engine<Vmm> { &ENGINE }
 //! # }
-//! # impl Kernel for Machine {
-//! #     fn now(&self) -> u64 { 0 }
-//! #     fn expire_at(&self, _: VcpuId, _: u64) {}
-//! # }
-//! use evtchn_guest::{
-//!     Answer, Event, Events, Frame, Frames, Hypercall, InProcess, Kernel, Settings, Table, TwoLevel, TwoLevelVcpu,
-//! };
+//! # type Xen = evtchn_guest::InProcess<TheEngine>;
+//! # const XEN: Xen = Xen::new(TheEngine, DomId(1), VcpuId(0));
+//! # type Machine = evtchn_guest::WithClock<Xen, fn() -> u64, fn(VcpuId, u64)>;
+//! # const MACHINE: Machine = Machine::new(XEN, || 0, |_, _| {});
+//! use evtchn_guest::{Answer, Event, Events, Frame, Frames, Settings, Table, TwoLevel, TwoLevelVcpu};
 //! use evtchn_sync::HeapPage;
 //!
 //! static SHARED_INFO: HeapPage = HeapPage::new();
@@ -159,7 +156,7 @@
 //! static TABLE: Table<Handler, 16, 64, 1> = Table::new();
 //! type Abi = TwoLevel<&'static Pages, [TwoLevelVcpu; 1]>;
 //! static EVENTS: Events<Abi, Machine, &Table<Handler, 16, 64, 1>> =
-//!     Events::new(TwoLevel::new(&MEMORY, [TwoLevelVcpu::new()]), Machine, &TABLE);
+//!     Events::new(TwoLevel::new(&MEMORY, [TwoLevelVcpu::new()]), MACHINE, &TABLE);
 //!
 //! # ENGINE.create_domain(DomId(1), DomainConfig::guest(1))?;
 //! # ENGINE.set_shared_info(DomId(1), Some(&SHARED_INFO))?;

@@ -35,7 +35,8 @@ pub use replaying::{Divergence, ReplayError, Replaying};
 ///
 /// An implementor must give [`event_channel_op`](Self::event_channel_op). The other raw functions ([`sched_op`](Self::sched_op),
 /// [`poll`](Self::poll), [`vcpu_op`](Self::vcpu_op), [`hvm_op`](Self::hvm_op), [`physdev_op`](Self::physdev_op),
-/// [`set_timer_op`](Self::set_timer_op)) answer ENOSYS unless it gives them, too. The functions with types
+/// [`set_timer_op`](Self::set_timer_op)) answer ENOSYS unless it gives them, too: one that wraps another passes them all on, or
+/// whatever stands on them, such as [`set_upcall_vector`](Self::set_upcall_vector), fails when it is called. The functions with types
 /// are made of the raw ones; an implementor that has a shorter way, as an in-process host has, overrides them.
 ///
 /// ```
