@@ -176,6 +176,15 @@
 //! # Saved state
 //!
 //! What the engine knows of a domain, or of all, as plain data: see [`state`].
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | Feature | What it adds |
+//! |---|---|
+//! | `serde` | `Serialize` and `Deserialize` for the saved [`state`] |
+//! | `std` | threads that wait for another give their processor away after a while: for VMMs, whose threads may not be running |
 #![no_std]
 #![forbid(unsafe_code)]
 

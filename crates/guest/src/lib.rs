@@ -172,7 +172,25 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Auto`] tries FIFO and stays with two-level if Xen has it not, as Linux does.
+//! [`Auto`] tries FIFO and stays with two-level if Xen does not have it, as Linux does.
+//!
+//! # From boot to the first event
+//!
+//! On x86-64, with upcalls kept out until the last step. The repository's `tests/unikernel` is a kernel that does all of it, as a PVH guest
+//! (`src/pvh.rs`) and as a PV guest (`src/pv.rs`).
+//!
+//! 1. **CPUID** says whether Xen is below, and which: `evtchn_hypercall::cpuid::Leaves`.
+//! 2. **Hypercalls.** HVM, PVH: by the processor's instruction, `Gate::of_processor`. PV: through the page that the ELF note names, `Gate::page`.
+//! 3. **`shared_info`** takes the place of a page of the kernel's own, 4 KiB and aligned to that ([`HeapPage`](evtchn_sync::HeapPage)); what was
+//!    there is gone. HVM, PVH: `memory_op` (12), command `XENMEM_add_to_physmap` (7), space 0, with the page's frame number. PV: `start_info` has
+//!    its machine address, and `update_va_mapping` (14) puts that under the page. The other pages of [`Memory`] are memory of the kernel's, and Xen
+//!    is only told their frame numbers ([`Frame::gfn`]). HVM, PVH: the page's physical address / 4096. PV: the machine's frame, which is at the
+//!    index of the page's own frame in the list `mfn_list` of `start_info`. An address is no constant, so with FIFO the [`Frames`] are made at
+//!    boot, or the kernel has a [`Memory`] of its own, as the unikernel.
+//! 4. **The callback:** an interrupt gate for a vector, and then one of the calls of the next section. For a vCPU's own vector its local APIC is
+//!    switched on before.
+//! 5. **Events.** [`Events::start`] (without handlers [`Abi::start`]), and for each vCPU [`Events::online`]; bind; let upcalls in: `sti`, or for PV
+//!    clear `evtchn_upcall_mask` and look at `evtchn_upcall_pending`. The first [`Events::notify`] of an IPI is the first event.
 //!
 //! # From the interrupt to the upcall
 //!
@@ -205,6 +223,17 @@
 //! let count = guest.take_pending(VcpuId(0), &mut ports);
 //! assert_eq!(ports[..count], [Port(5)]);
 //! ```
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | Feature | What it adds |
+//! |---|---|
+//! | `alloc` | [`Hypercall`], [`Kernel`], [`Memory`] and [`Storage`] for `Box` and `Arc` of one; [`Hypercall`] for `Rc` |
+//! | `engine` | `InProcess`, which has the hypervisor `evtchn-engine` in the same process; with `alloc` |
+//!
+#![cfg_attr(not(feature = "engine"), doc = "[`InProcess`]: crate#features")]
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -33,6 +33,9 @@
 //! # }
 //! ```
 //!
+//! What comes between this and the first event, `shared_info` and the callback, is in the documentation of [`evtchn_guest`]: *From boot to
+//! the first event*. The repository's `tests/unikernel` is a kernel that does all of it.
+//!
 //! # Which way in
 //!
 //! | guest | [`Gate`] | who prepares it |
@@ -70,6 +73,15 @@
 //! `evtchn_guest::Hypercall`. That lives here, and not there, since it is unsafe in itself: Xen reads and writes as many bytes as
 //! a command's structure has, whatever the length of the slice that safe code gives, so every length is checked here; and
 //! `evtchn-guest` forbids unsafe code.
+//!
+//! # Features
+//!
+//! | Feature | What it adds |
+//! |---|---|
+//! | `guest` | `evtchn_guest::Hypercall` for [`Xen`]; not on by default |
+//!
+#![cfg_attr(feature = "guest", doc = "[`evtchn_guest`]: evtchn_guest#from-boot-to-the-first-event")]
+#![cfg_attr(not(feature = "guest"), doc = "[`evtchn_guest`]: crate#features")]
 #![no_std]
 
 #[cfg(target_arch = "x86_64")]

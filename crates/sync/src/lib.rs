@@ -27,6 +27,17 @@
 //!
 //! With `--cfg loom` or `--cfg shuttle` all atomics, and so every protocol built on this crate, are those of
 //! the model checker; pages are `ModelPage`s then.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | Feature | What it adds |
+//! |---|---|
+//! | `alloc` | [`Page`] for `Box` and `Arc` of one; `Published`, `OnceBox`, and [`Reader`]s without end |
+//! | `std` | threads that wait for another give their processor away after a while, instead of spinning on; with `alloc` |
+//!
+#![cfg_attr(not(feature = "alloc"), doc = "[`Published`]: crate#features")]
 #![no_std]
 
 #[cfg(feature = "alloc")]

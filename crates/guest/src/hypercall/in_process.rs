@@ -17,7 +17,8 @@ use super::Hypercall;
 /// try a guest's code without Xen.
 ///
 /// Operations with types go in by the engine's typed door, without copying an argument; raw ones by the raw door, with the
-/// argument as the guest's memory. Each of them is the vCPU's, and the engine's answers are Xen's.
+/// argument as the guest's memory. Each of them is the vCPU's, and the engine's answers are Xen's. With a clock
+/// ([`WithClock`](crate::WithClock)) it is the [`Kernel`](crate::Kernel) that [`Events`](crate::Events) want.
 ///
 /// ```
 /// use evtchn_abi::args::StatusKind;
