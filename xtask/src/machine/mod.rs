@@ -167,7 +167,9 @@ impl Machine {
     #[must_use]
     pub fn nested(mut self) -> Self {
         self.nested = true;
-        self.module("kvm-amd")
+        // Now and then the interrupt of the local APIC's timer waits (in its IRR) while the processor sleeps with interrupts on, which no
+        // processor does. A kernel whose timer ticks always, not once for each deadline, asks again at the next tick.
+        self.module("kvm-amd").kernel_args("nohz=off highres=off")
     }
 
     /// More of Linux's command line.
