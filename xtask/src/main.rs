@@ -40,7 +40,8 @@ enum Task {
     Fetch(fetch::Args),
     /// Run every test: packages, the evtchn binary, documentation examples, all tests of the workspace
     Test(test::Args),
-    /// Run what CI runs: format, lints, documentation, models, programs without std, the example, fuzzing, a real Xen, guests on the engine, then the tests
+    /// Run what CI runs: format, lints, documentation, models, programs without std, the example, fuzzing, a real Xen,
+    /// guests on the engine, then the tests
     Ci,
     /// Link the engine, the guest and the device into programs without std and libc, and run them
     Link,

@@ -24,18 +24,19 @@
 //! [`Readiness::look`] reports what happened natively since the last look, [`Readiness::settle`] makes the pipe agree with the ring.
 //! Between the two the caller accounts for what was found.
 //!
-//! A token that was read and a port that was written look like the token, so the number of bytes alone does not tell. Notices
-//! do: one of a read that is not the supervisor's own, and that comes after the notice of the put, is of the token (invariant 1). The order of notices is
-//! that of the accesses, and those of the supervisor's accesses are there when it looks at them next; so counting its own ones
-//! tells them apart, and the counts start again whenever all notices were taken. Equal notices in a row come as one: of a put and a write, or two
-//! writes, which need not be told apart because nothing was read between them.
+//! A token that was read and a port that was written look like the token, so the number of bytes alone does not tell.
+//! Notices do: one of a read that is not the supervisor's own, and that comes after the notice of the put, is of the
+//! token (invariant 1). The order of notices is that of the accesses, and those of the supervisor's accesses are there
+//! when it looks at them next; so counting its own ones tells them apart, and the counts start again whenever all
+//! notices were taken. Equal notices in a row come as one: of a put and a write, or two writes, which need not be told
+//! apart because nothing was read between them.
 //!
 //! A program that writes ports natively and then reads may read them back, before the supervisor has found them. Which ports those were is
 //! not known then, only that it happened: a notice of a write and one of a read after it. So every port that was delivered and is not enabled counts as
 //! written: an event may come that the program has not asked for yet, none stays away for ever.
 //!
-//! Before Linux 6.6 a put by reference gives no notice (`files` finds out). Then the token is a copy, and a change of the head takes it out and puts another
-//! in: one edge more, and nothing else is different.
+//! Before Linux 6.6 a put by reference gives no notice (`files` finds out). Then the token is a copy, and a change of
+//! the head takes it out and puts another in: one edge more, and nothing else is different.
 //!
 //! # The last close
 //! The program's end is held nowhere in the supervisor, so its last close anywhere shows as a hang-up of the reader, once the supervisor's

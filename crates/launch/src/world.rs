@@ -76,7 +76,8 @@ impl World {
         self.files.settle_woken();
     }
 
-    /// What a descriptor refers to; a device file that is found so is known to be open still. `Err` is the answer for a program that cannot be looked at.
+    /// What a descriptor refers to; a device file that is found so is known to be open still. `Err` is the answer for a
+    /// program that cannot be looked at.
     pub fn identify(&mut self, call: &mut Trapped<'_>, number: u32) -> Result<Thing, Answer> {
         let copy = match call.descriptor(number) {
             Ok(copy) => copy,

@@ -99,7 +99,8 @@ impl Downloader {
     }
 }
 
-/// Asks each installed tool, so that a passing trouble is met three times before it counts; the first that gets the file or a clear "not found" decides.
+/// Asks each installed tool, so that a passing trouble is met three times before it counts; the first that gets the
+/// file or a clear "not found" decides.
 fn fetch(url: &str, to: &Path) -> Result<(), Failure> {
     let mut last = Failure::NoTool;
     for tool in Tool::ALL {

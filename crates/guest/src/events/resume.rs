@@ -22,8 +22,8 @@ pub enum Resumed {
 }
 
 impl<A: Abi, K: Kernel, S: Storage> Events<A, K, S> {
-    /// Binds all VIRQs, IPIs and PIRQs anew, after the domain has been suspended and restored, or reset. Handlers, vCPUs, priorities and masks stay what they were. What
-    /// became of each channel is told to `report`.
+    /// Binds all VIRQs, IPIs and PIRQs anew, after the domain has been suspended and restored, or reset. Handlers,
+    /// vCPUs, priorities and masks stay what they were. What became of each channel is told to `report`.
     ///
     /// Called by one vCPU while no other runs, not in a handler, and while no thread that was interrupted is in the middle of another
     /// method: it would go on with a port that is another channel's by then. `vcpus` are those that are online; events that came
