@@ -17,7 +17,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno as OsErrno;
 
 use crate::objects::FileId;
-use crate::readiness::{Put, Readiness};
+use crate::readiness::{Put, Readiness, Settled};
 use crate::slot::Slots;
 
 /// The inode of a pipe; all pipes are in one file system.
@@ -228,8 +228,7 @@ impl Files {
     /// Makes a file's pipe agree with its ring. If it fails, for want of memory or descriptors, it is tried again later.
     pub fn settle(&mut self, id: PipeId) {
         let Some(file) = self.open.get_mut(&id) else { return };
-        let head = file.device.head().map(|port| port.0);
-        if file.readiness.settle(head).is_err() {
+        if file.settle().is_err() {
             self.unsettled.insert(id);
         }
     }
@@ -270,6 +269,15 @@ impl Files {
 }
 
 impl OpenFile {
+    /// As [`Files::settle`].
+    fn settle(&mut self) -> Result<(), OsErrno> {
+        // Once more at most: then there is no token that anybody could have taken.
+        while self.readiness.settle(self.device.head().map(|port| port.0))? == Settled::HeadTaken {
+            self.device.take_head();
+        }
+        Ok(())
+    }
+
     /// As [`Files::read`]. If the ring will be empty, the token has to be had first, or a native reader gets the port as well.
     fn read(
         &mut self,
@@ -299,7 +307,7 @@ fn reference_is_noticed(slots: &Slots) -> Result<bool, OsErrno> {
     let (mut pipe, _program) = Readiness::new(slots, Put::Reference, OFlags::NONBLOCK)?;
     let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     inotify::add_watch(&notices, pipe.path(), WatchFlags::MODIFY)?;
-    pipe.settle(Some(0))?;
+    let _ = pipe.settle(Some(0))?;
     Ok(!read_notices(notices.as_fd()).is_empty())
 }
 

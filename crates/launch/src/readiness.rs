@@ -25,11 +25,12 @@
 //! Between the two the caller accounts for what was found.
 //!
 //! A token that was read and a port that was written look like the token, so the number of bytes alone does not tell.
-//! Notices do: one of a read that is not the supervisor's own, and that comes after the notice of the put, is of the
-//! token (invariant 1). The order of notices is that of the accesses, and those of the supervisor's accesses are there
-//! when it looks at them next; so counting its own ones tells them apart, and the counts start again whenever all
-//! notices were taken. Equal notices in a row come as one: of a put and a write, or two writes, which need not be told
-//! apart because nothing was read between them.
+//! Notices do: each token that a program reads is one notice of a read that is not the supervisor's own. But a program's
+//! notice comes behind its access: the token may be missed before, and another be put in; or the put's own notice come
+//! behind that of the read. So they are counted: a notice more than tokens that are known to have been read is of the
+//! token that was there (invariant 1), one less is still to come. Those of the supervisor's accesses are there when it
+//! looks at them next, and its counts start again whenever all notices were taken. Equal notices in a row come as one:
+//! of a put and a write, or two writes, which need not be told apart because nothing was read between them.
 //!
 //! A program that writes ports natively and then reads may read them back, before the supervisor has found them. Which ports those were is
 //! not known then, only that it happened: a notice of a write and one of a read after it. So every port that was delivered and is not enabled counts as
@@ -72,8 +73,9 @@ pub struct Readiness {
     /// The supervisor's own reads and puts whose notices are still to come.
     own_reads: u32,
     own_puts: u32,
-    /// A program has read since the token was put in.
-    was_read: bool,
+    /// Notices of programs' reads, less the tokens that programs are known to have read. Below 0 while such a notice is still
+    /// to come.
+    reads: i32,
     /// A program has written what was not looked at yet.
     was_written: bool,
     /// It, or another, has read after that.
@@ -100,6 +102,16 @@ pub struct Seen {
     pub echoed: bool,
 }
 
+/// Whether the pipe agrees with the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Settled {
+    /// It does.
+    Agrees,
+    /// No: a program has just read the port at the head, which is to be taken off the ring.
+    HeadTaken,
+}
+
 impl Readiness {
     /// Makes a pipe. `flags` are the program's (`O_NONBLOCK` and such); the result's second part is the program's end.
     pub fn new(slots: &Slots, put: Put, flags: OFlags) -> Result<(Self, OwnedFd), Errno> {
@@ -118,7 +130,7 @@ impl Readiness {
             suspect: false,
             own_reads: 0,
             own_puts: 0,
-            was_read: false,
+            reads: 0,
             was_written: false,
             echoed: false,
         };
@@ -140,7 +152,7 @@ impl Readiness {
         if self.own_reads > 0 {
             self.own_reads -= 1;
         } else {
-            self.was_read = true;
+            self.reads = self.reads.saturating_add(1);
             self.echoed |= self.was_written;
         }
     }
@@ -149,8 +161,6 @@ impl Readiness {
     pub fn notice_write(&mut self) {
         if self.own_puts > 0 {
             self.own_puts -= 1;
-            // Reads before that were not of this token.
-            self.was_read = false;
         } else {
             self.was_written = true;
         }
@@ -159,6 +169,7 @@ impl Readiness {
     /// Notices were lost: somebody may have read, written, and read that again.
     pub fn lost_notices(&mut self) {
         self.echoed = true;
+        self.reads = 0;
     }
 
     /// All notices were taken: none of the supervisor's own accesses is still to come.
@@ -170,13 +181,24 @@ impl Readiness {
     /// Finds out what the program did natively.
     pub fn look(&mut self) -> Result<Seen, Errno> {
         let available = sys::bytes_available(&self.reader)?;
-        let was_read = std::mem::take(&mut self.was_read);
-        let head_taken = self.has_token && (was_read || available == 0);
-        self.has_token &= !head_taken;
+        let head_taken = self.has_token && (self.reads > 0 || available == 0);
+        if head_taken {
+            self.token_was_read();
+        }
+        if !self.has_token {
+            // What was read besides had been written by programs.
+            self.reads = self.reads.min(0);
+        }
         let expected = if self.has_token { TOKEN } else { 0 };
         let written = if available > expected { self.take_written()? } else { Vec::new() };
         self.was_written = false;
         Ok(Seen { head_taken, written, echoed: std::mem::take(&mut self.echoed) })
+    }
+
+    /// A program has read the token.
+    fn token_was_read(&mut self) {
+        self.has_token = false;
+        self.reads = self.reads.saturating_sub(1);
     }
 
     /// Takes everything out of the pipe: the token if it is there, and ports that were written behind it.
@@ -195,26 +217,34 @@ impl Readiness {
     }
 
     /// Makes the pipe agree with the ring, whose first entry is `head`.
-    pub fn settle(&mut self, head: Option<u32>) -> Result<(), Errno> {
+    pub fn settle(&mut self, head: Option<u32>) -> Result<Settled, Errno> {
         match head {
             Some(port) => self.show(port),
             None => {
                 self.withdraw();
-                Ok(())
+                Ok(Settled::Agrees)
             }
         }
     }
 
-    fn show(&mut self, port: u32) -> Result<(), Errno> {
-        if self.put == Put::Copy && self.shown != port {
+    fn show(&mut self, port: u32) -> Result<Settled, Errno> {
+        let is_new = self.shown != port;
+        if self.put == Put::Copy && is_new {
             self.withdraw();
         }
         self.shown = port;
         self.slot.set(port);
-        // A native reader may have taken the token just now, with the slot's old or new value. Put the new one in
-        // again: a port that is read twice is spurious, one that is not read is lost.
-        if self.has_token && sys::bytes_available(&self.reader)? >= TOKEN {
-            return Ok(());
+        if self.has_token {
+            if sys::bytes_available(&self.reader)? >= TOKEN {
+                return Ok(Settled::Agrees);
+            }
+            // A native reader has taken it just now.
+            self.token_was_read();
+            if !is_new {
+                return Ok(Settled::HeadTaken);
+            }
+            // With the slot's old value or the new one. Put that in again: a port that is read twice is spurious, one that
+            // is not read is lost.
         }
         let writer = match self.writer.take() {
             Some(writer) => writer,
@@ -226,17 +256,17 @@ impl Readiness {
         }
         self.has_token = true;
         self.own_puts += 1;
-        self.was_read = false;
         if !self.suspect {
             self.writer = Some(writer);
         }
-        Ok(())
+        Ok(Settled::Agrees)
     }
 
     fn withdraw(&mut self) {
         // If it was taken natively just now, that reader has a port too many, which is spurious.
-        self.take_token();
-        self.has_token = false;
+        if !self.take_token() && self.has_token {
+            self.token_was_read();
+        }
     }
 
     /// Takes the token back, if it is there and no program has read it.
@@ -291,6 +321,10 @@ mod tests {
         Readiness::new(&Slots::default(), Put::Reference, OFlags::NONBLOCK).unwrap()
     }
 
+    fn agree(pipe: &mut Readiness, head: Option<u32>) {
+        assert_eq!(pipe.settle(head), Ok(Settled::Agrees));
+    }
+
     fn mask(fd: &OwnedFd) -> PollFlags {
         let mut ends = [PollFd::new(fd, PollFlags::from_bits_retain(0x7ff))];
         poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
@@ -306,17 +340,17 @@ mod tests {
     fn the_poll_mask_is_the_drivers() {
         let (mut pipe, program) = pair();
         assert_eq!(mask(&program), IDLE);
-        pipe.settle(Some(7)).unwrap();
+        agree(&mut pipe, Some(7));
         assert_eq!(mask(&program), READY);
-        pipe.settle(None).unwrap();
+        agree(&mut pipe, None);
         assert_eq!(mask(&program), IDLE);
     }
 
     #[test]
     fn a_native_read_gets_the_head_of_the_ring_as_it_is_then() {
         let (mut pipe, program) = pair();
-        pipe.settle(Some(7)).unwrap();
-        pipe.settle(Some(9)).unwrap();
+        agree(&mut pipe, Some(7));
+        agree(&mut pipe, Some(9));
         assert_eq!(read_port(&program), Ok(9));
         assert_eq!(pipe.look().unwrap(), Seen { head_taken: true, ..Seen::default() });
         assert_eq!(read_port(&program), Err(Errno::AGAIN));
@@ -325,10 +359,10 @@ mod tests {
     #[test]
     fn a_copy_follows_the_head_as_well() {
         let (mut pipe, program) = Readiness::new(&Slots::default(), Put::Copy, OFlags::NONBLOCK).unwrap();
-        pipe.settle(Some(7)).unwrap();
-        pipe.settle(Some(7)).unwrap();
+        agree(&mut pipe, Some(7));
+        agree(&mut pipe, Some(7));
         assert_eq!(mask(&program), READY);
-        pipe.settle(Some(9)).unwrap();
+        agree(&mut pipe, Some(9));
         assert_eq!(read_port(&program), Ok(9));
         assert_eq!(read_port(&program), Err(Errno::AGAIN));
         assert!(pipe.look().unwrap().head_taken);
@@ -350,26 +384,26 @@ mod tests {
             )
             .unwrap()
         };
-        pipe.settle(Some(7)).unwrap();
+        agree(&mut pipe, Some(7));
         assert_eq!(edges(), 1);
-        pipe.settle(Some(9)).unwrap();
+        agree(&mut pipe, Some(9));
         assert_eq!(edges(), 0);
     }
 
     #[test]
     fn ports_written_natively_are_found_and_the_token_stays_apart() {
         let (mut pipe, program) = pair();
-        pipe.settle(Some(7)).unwrap();
+        agree(&mut pipe, Some(7));
         rustix::io::write(&program, &[5u32.to_ne_bytes(), 7u32.to_ne_bytes()].concat()).unwrap();
         assert_eq!(pipe.look().unwrap(), Seen { written: vec![5, 7], ..Seen::default() });
-        pipe.settle(Some(7)).unwrap();
+        agree(&mut pipe, Some(7));
         assert_eq!(read_port(&program), Ok(7));
     }
 
     #[test]
     fn a_port_that_was_read_and_written_is_not_the_token() {
         let (mut pipe, program) = pair();
-        pipe.settle(Some(7)).unwrap();
+        agree(&mut pipe, Some(7));
         assert_eq!(read_port(&program), Ok(7));
         rustix::io::write(&program, &7u32.to_ne_bytes()).unwrap();
         // As inotify tells: the put, the read, the write.
@@ -389,17 +423,19 @@ mod tests {
         pipe.notice_read();
         pipe.no_more_notices();
         assert_eq!(pipe.look().unwrap(), Seen { echoed: true, ..Seen::default() });
-        assert_eq!(pipe.look().unwrap(), Seen::default());
+        agree(&mut pipe, Some(9));
+        assert_eq!(pipe.look().unwrap(), Seen::default(), "the read was not of the token that came after it");
+        assert_eq!(read_port(&program), Ok(9));
     }
 
     #[test]
     fn a_read_before_the_put_is_not_of_the_token() {
         let (mut pipe, program) = pair();
-        pipe.settle(Some(7)).unwrap();
+        agree(&mut pipe, Some(7));
         assert_eq!(read_port(&program), Ok(7));
         // Found by the size of the pipe, before the notices were looked at.
         assert!(pipe.look().unwrap().head_taken);
-        pipe.settle(Some(9)).unwrap();
+        agree(&mut pipe, Some(9));
         pipe.notice_write();
         pipe.notice_read();
         pipe.notice_write();
@@ -409,13 +445,67 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_is_read_before_it_is_shown_again_is_not_read_twice() {
+        let (mut pipe, program) = pair();
+        agree(&mut pipe, Some(7));
+        assert_eq!(read_port(&program), Ok(7));
+        assert_eq!(pipe.settle(Some(7)), Ok(Settled::HeadTaken));
+        assert_eq!(read_port(&program), Err(Errno::AGAIN));
+        agree(&mut pipe, Some(7)); // another event of the same port
+        assert_eq!(read_port(&program), Ok(7));
+    }
+
+    #[test]
+    fn a_notice_that_comes_after_the_next_put_is_not_of_that_token() {
+        let (mut pipe, program) = pair();
+        agree(&mut pipe, Some(7));
+        pipe.notice_write();
+        pipe.no_more_notices();
+        assert_eq!(read_port(&program), Ok(7));
+        assert!(pipe.look().unwrap().head_taken, "the token is missed, and nothing was noticed");
+        agree(&mut pipe, Some(9));
+        pipe.notice_write();
+        pipe.notice_read();
+        pipe.no_more_notices();
+        assert_eq!(pipe.look().unwrap(), Seen::default());
+        assert_eq!(read_port(&program), Ok(9));
+        pipe.notice_read();
+        assert!(pipe.look().unwrap().head_taken);
+    }
+
+    #[test]
+    fn a_token_that_is_read_before_it_is_withdrawn_has_a_notice_too() {
+        let (mut pipe, program) = pair();
+        agree(&mut pipe, Some(7));
+        assert_eq!(read_port(&program), Ok(7));
+        agree(&mut pipe, None);
+        assert_eq!(pipe.look().unwrap(), Seen::default(), "what comes next was not read");
+        agree(&mut pipe, Some(9));
+        pipe.notice_read();
+        assert_eq!(pipe.look().unwrap(), Seen::default());
+        assert_eq!(read_port(&program), Ok(9));
+    }
+
+    #[test]
+    fn a_notice_that_comes_before_that_of_the_put_is_of_the_token() {
+        let (mut pipe, program) = pair();
+        agree(&mut pipe, Some(7));
+        assert_eq!(read_port(&program), Ok(7));
+        rustix::io::write(&program, &7u32.to_ne_bytes()).unwrap();
+        pipe.notice_read();
+        pipe.notice_write();
+        pipe.no_more_notices();
+        assert_eq!(pipe.look().unwrap(), Seen { head_taken: true, written: vec![7], echoed: false });
+    }
+
+    #[test]
     fn the_last_close_shows_and_an_earlier_one_does_not() {
         let (mut pipe, program) = pair();
-        pipe.settle(Some(7)).unwrap();
+        agree(&mut pipe, Some(7));
         let copy = rustix::io::dup(&program).unwrap();
         drop(program);
         pipe.suspect();
-        pipe.settle(Some(7)).unwrap();
+        agree(&mut pipe, Some(7));
         assert!(!pipe.is_abandoned());
         drop(copy);
         assert!(pipe.is_abandoned());
